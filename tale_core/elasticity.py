@@ -1,0 +1,59 @@
+"""Token elasticity: what one answer shows about its budget (arXiv 2412.18547, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tale_core.events import ElasticityEvent, ElasticityKind
+
+if TYPE_CHECKING:
+    from tale_core.policy import BudgetPolicy
+    from tale_core.types import ModelReply, Usage
+
+
+def observe(
+    reply: ModelReply,
+    usage: Usage,
+    *,
+    budget: int | None,
+    policy: BudgetPolicy,
+    reasons: bool = True,
+    question_id: str = "",
+) -> tuple[ElasticityEvent, ...]:
+    """Return the events that one answer shows.
+
+    An answer that calls tools or whose stream the caller left is no measure of the budget, except that it may
+    have overrun it already.
+
+    Args:
+        reply: The answer.
+        usage: What it cost.
+        budget: The budget that the prompt named, in output tokens; None when it named none.
+        policy: The thresholds.
+        reasons: Whether the prompt asked for reasoning.
+        question_id: Copied into the events.
+    """
+    actual = usage.output_tokens
+    kinds: list[tuple[ElasticityKind, str]] = []
+    complete = reply.finish_reason not in {"tool_calls", "closed"}
+    if reply.finish_reason == "length":
+        kinds.append((ElasticityKind.TRUNCATED, "the provider's output limit was reached"))
+    elif complete and not reply.text.strip():
+        kinds.append((ElasticityKind.TRUNCATED, "the answer is empty"))
+    elif complete and reasons and budget is not None and actual < min(policy.collapse_below, budget):
+        kinds.append((ElasticityKind.COLLAPSE, f"fewer than {policy.collapse_below} tokens of reasoning"))
+    elif complete and budget is not None and actual < budget * policy.underrun_below:
+        kinds.append((ElasticityKind.UNDERRUN, ""))
+    if budget is not None and actual > budget * (1 + policy.tolerance):
+        kinds.append((ElasticityKind.OVERRUN, ""))
+    return tuple(
+        ElasticityEvent(
+            question_id=question_id,
+            kind=kind,
+            budget=budget,
+            actual=actual,
+            counted=usage.source,
+            detail=detail,
+        )
+        for kind, detail in kinds
+    )

@@ -1,0 +1,132 @@
+"""Everything TALE raises by itself, as one tree.
+
+::
+
+    TaleError
+    ├── InvalidValueError (ValueError)     a value that cannot be meant: budget 0, floor above ceiling
+    │   ├── UnknownStyleError              a prompt style nobody registered
+    │   └── UnknownModelError              a model string that names nothing we can open
+    ├── NotAChatModelError (TypeError)     an object that cannot answer as a chat model
+    ├── UnexpectedReplyError (TypeError)   a model answered with something that is no message
+    ├── MissingExtraError (ImportError)    an optional dependency; the message names the pip command
+    ├── PolicyViolationError               the policy says raise for what an answer did
+    │   ├── BudgetOverrunError             the answer took more tokens than asked for
+    │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
+    ├── UnmeasuredUsageError               a figure was asked for that was not measured
+    └── LocalModelError                    the embedded model
+        ├── WeightsNotFoundError           no weights anywhere; lists every way to get them
+        ├── CorruptWeightsError            a file whose digest is not the published one
+        └── ServerError                    the embedded server did not start, or is gone
+
+A model's own exceptions are never wrapped: they reach the caller unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from typing_extensions import Self
+
+
+class TaleError(Exception):
+    """Base of every error that TALE raises by itself."""
+
+
+class InvalidValueError(TaleError, ValueError):
+    """A value that cannot be meant; the message shows it and says what is allowed."""
+
+    @classmethod
+    def from_validation(cls, owner: str, error: ValidationError) -> Self:
+        """Translate pydantic's report into one line per wrong field.
+
+        Args:
+            owner: Name of the class that was being built.
+            error: What pydantic found.
+        """
+        lines = []
+        for item in error.errors(include_url=False):
+            where = ".".join([owner, *(str(part) for part in item["loc"])])
+            if item["type"] == "extra_forbidden":
+                lines.append(f"{where}: no such field")
+            elif item["type"] == "missing":
+                lines.append(f"{where}: a value is required")
+            else:
+                message = item["msg"].removeprefix("Value error, ")
+                # A check across fields names its values itself.
+                lines.append(f"{where}: {message}, got {item['input']!r}" if item["loc"] else message)
+        return cls("; ".join(lines))
+
+
+class UnknownStyleError(InvalidValueError):
+    """A prompt style that is not in the registry."""
+
+
+class UnknownModelError(InvalidValueError):
+    """A model string that names nothing that can be opened."""
+
+
+class NotAChatModelError(TaleError, TypeError):
+    """An object that cannot answer as a chat model."""
+
+
+class UnexpectedReplyError(TaleError, TypeError):
+    """A model answered with something that is not a message."""
+
+
+class MissingExtraError(TaleError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: The import that failed.
+        extra: The extra of this distribution that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package!r} is not installed; run: pip install 'tale-reasoning[{extra}]'", name=package
+        )
+        self.package = package
+        self.extra = extra
+
+
+class PolicyViolationError(TaleError):
+    """The policy says raise for what an answer did; the answer itself is in ``text``.
+
+    Args:
+        message: What happened, with the figures.
+        text: The model's answer: paid for, so never thrown away.
+    """
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class BudgetOverrunError(PolicyViolationError):
+    """The answer took more tokens than the budget and its tolerance allow."""
+
+
+class TruncatedAnswerError(PolicyViolationError):
+    """The provider cut the answer at its output limit, or the answer is empty."""
+
+
+class UnmeasuredUsageError(TaleError):
+    """A figure was asked for that rests on calls whose usage no provider reported."""
+
+
+class LocalModelError(TaleError):
+    """Base of the embedded model's errors."""
+
+
+class WeightsNotFoundError(LocalModelError):
+    """No weights were found; the message lists every way to provide them."""
+
+
+class CorruptWeightsError(LocalModelError):
+    """A weights file whose digest is not the published one."""
+
+
+class ServerError(LocalModelError):
+    """The embedded server did not start, or does not answer any more."""

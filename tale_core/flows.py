@@ -1,0 +1,200 @@
+"""The two drivers of a flow, and the bounded scheduler of many.
+
+A flow is a generator (see `tale_core.types.Flow`). It knows no framework, no network and no event loop: what
+differs between sync and async is in this file and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from tale_core.errors import InvalidValueError
+from tale_core.types import ACall, Call, Flow, ModelCall, ModelReply, T
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned(Generic[T]):
+    value: T
+
+
+def _step(flow: Flow[T], outcome: ModelReply | Exception | None) -> ModelCall | _Returned[T]:
+    """Hand one outcome to the flow (None starts it) and return its next call, or its result."""
+    try:
+        if isinstance(outcome, Exception):
+            return flow.throw(outcome)
+        return flow.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+    except StopIteration as stop:
+        return _Returned(stop.value)
+
+
+# In both drivers the model call stands outside the try that catches StopIteration (in `_step`): an exhausted
+# fake must fail loudly instead of ending the flow with None. A failed call goes into the flow, which may
+# recover (an estimator's fallback) or let it pass to the caller unchanged.
+
+
+def run(flow: Flow[T], call: Call) -> T:
+    """Drive a flow to its end, synchronously.
+
+    Args:
+        flow: The flow to run.
+        call: Answers one `ModelCall`; what it raises is thrown into the flow.
+
+    Returns:
+        The flow's result.
+    """
+    with closing(flow):
+        step = _step(flow, None)
+        while not isinstance(step, _Returned):
+            outcome: ModelReply | Exception
+            try:
+                outcome = call(step)
+            except Exception as exc:  # noqa: BLE001  # handed to the flow, which lets through what it cannot use
+                outcome = exc
+            step = _step(flow, outcome)
+        return step.value
+
+
+async def arun(flow: Flow[T], acall: ACall) -> T:
+    """Drive a flow to its end, asynchronously.
+
+    Args:
+        flow: The flow to run.
+        acall: Answers one `ModelCall`; what it raises is thrown into the flow.
+
+    Returns:
+        The flow's result.
+    """
+    with closing(flow):
+        step = _step(flow, None)
+        while not isinstance(step, _Returned):
+            outcome: ModelReply | Exception
+            try:
+                outcome = await acall(step)
+            except Exception as exc:  # noqa: BLE001  # as in `run`
+                outcome = exc
+            step = _step(flow, outcome)
+        return step.value
+
+
+def observed(flow: Flow[T], note: Callable[[ModelCall, ModelReply], None]) -> Flow[T]:
+    """Return the same flow, telling ``note`` of every call that was answered.
+
+    Args:
+        flow: The flow to pass through.
+        note: Receives each call with its reply, before the flow goes on.
+    """
+    with closing(flow):
+        step = _step(flow, None)
+        while not isinstance(step, _Returned):
+            outcome: ModelReply | Exception
+            try:
+                outcome = yield step
+            except Exception as exc:  # noqa: BLE001  # the inner flow decides
+                outcome = exc
+            else:
+                note(step, outcome)
+            step = _step(flow, outcome)
+        return step.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[T]):
+    """How one of many flows ended."""
+
+    index: int
+    """The flow's position in the input."""
+    value: T | None = None
+    """The flow's result, when it has one."""
+    error: Exception | None = None
+    """What ended the flow, when it failed."""
+
+    def unwrap(self) -> T:
+        """Return the result, or raise what ended the flow."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # no error means the flow returned
+
+
+def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> Iterator[Outcome[T]]:
+    """Drive many flows on a bounded number of threads and yield each outcome as it comes.
+
+    The input is read lazily, never more than ``concurrency`` flows ahead, so it may be endless. A flow that
+    fails costs only itself. Leaving the iteration early starts no further flow.
+
+    Args:
+        flows: The flows to run.
+        call: Answers one `ModelCall`; called from several threads at once.
+        concurrency: How many flows are under way at a time, at least 1.
+
+    Raises:
+        InvalidValueError: ``concurrency`` is below 1.
+    """
+    _check_concurrency(concurrency)
+
+    def drive(index: int, flow: Flow[T]) -> Outcome[T]:
+        try:
+            return Outcome(index=index, value=run(flow, call))
+        except Exception as exc:  # noqa: BLE001  # reported with the flow it belongs to
+            return Outcome(index=index, error=exc)
+
+    numbered = enumerate(flows)
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="tale-flow") as pool:
+        pending: set[Future[Outcome[T]]] = set()
+        while True:
+            free = concurrency - len(pending)
+            pending.update(pool.submit(drive, *item) for item in itertools.islice(numbered, free))
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
+async def arun_many(
+    flows: Iterable[Flow[T]], acall: ACall, *, concurrency: int = 8
+) -> AsyncIterator[Outcome[T]]:
+    """Drive many flows on one event loop; the asynchronous form of `run_many`.
+
+    Args:
+        flows: The flows to run.
+        acall: Answers one `ModelCall`.
+        concurrency: How many flows are under way at a time, at least 1.
+
+    Raises:
+        InvalidValueError: ``concurrency`` is below 1.
+    """
+    _check_concurrency(concurrency)
+
+    async def drive(index: int, flow: Flow[T]) -> Outcome[T]:
+        try:
+            return Outcome(index=index, value=await arun(flow, acall))
+        except Exception as exc:  # noqa: BLE001  # reported with the flow it belongs to
+            return Outcome(index=index, error=exc)
+
+    numbered = enumerate(flows)
+    pending: set[asyncio.Task[Outcome[T]]] = set()
+    try:
+        while True:
+            free = concurrency - len(pending)
+            pending.update(asyncio.create_task(drive(*item)) for item in itertools.islice(numbered, free))
+            if not pending:
+                return
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in pending:
+            task.cancel()
+
+
+def _check_concurrency(concurrency: int) -> None:
+    if concurrency < 1:
+        raise InvalidValueError(f"concurrency must be at least 1, got {concurrency}")

@@ -1,0 +1,369 @@
+"""The method: estimate a budget, ask under it, watch what the answer really took (arXiv 2412.18547, section 4).
+
+`TaleMethod` holds the choices (estimator, policy, style); `TaleMethod.begin` starts one question. An adapter
+then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
+it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tale_core.elasticity import observe
+from tale_core.errors import BudgetOverrunError, InvalidValueError, TruncatedAnswerError
+from tale_core.estimators import FixedEstimator, ZeroShotEstimator
+from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journal, UsageEvent
+from tale_core.flows import observed
+from tale_core.policy import BudgetPolicy
+from tale_core.prompts import get_style
+from tale_core.tokens import estimate_usage
+from tale_core.types import (
+    Budget,
+    Estimate,
+    Estimator,
+    Flow,
+    Framing,
+    Message,
+    ModelCall,
+    ModelReply,
+    Record,
+    Role,
+    Style,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tale_core.profile import Profile
+
+_RETRY_FACTOR = 2
+
+
+class Plan(Record):
+    """One question with its budget: all that the visible call needs."""
+
+    question: str
+    """The question, unframed."""
+    budget: Budget
+    """The budget that the framing carries."""
+    framing: Framing
+    """What goes around the question."""
+    style: str
+    """Name of the prompt style."""
+    reasons: bool = True
+    """Whether the style asks for reasoning."""
+    attempt: int = 1
+    """1 for the first asking, 2 for the first retry, ..."""
+
+    def call(self) -> ModelCall:
+        """Return the model call for drivers that have no conversation of their own."""
+        prompt = Message(role="user", content=self.framing.apply(self.question))
+        return ModelCall(role="reason", messages=(prompt,), framing=self.framing, budget=self.budget.tokens)
+
+
+class Answer(Record):
+    """An answer with its accounts."""
+
+    plan: Plan
+    """How the question was asked, the last time it was."""
+    reply: ModelReply
+    """The model's reply."""
+    reason_usage: Usage
+    """What this reply cost; earlier attempts are in the ledger."""
+    estimate_usage: Usage | None
+    """What estimating cost; None when no call was made."""
+    observed: tuple[ElasticityEvent, ...]
+    """What this reply alone showed."""
+    events: tuple[ElasticityEvent, ...]
+    """Everything that departed from the plan, estimate and earlier attempts included, in order."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what adapters attach to their own message: plain, JSON-ready data."""
+        estimate = self.estimate_usage
+        return {
+            "budget": self.plan.budget.tokens,
+            "source": self.plan.budget.source,
+            "estimate": self.plan.budget.estimate,
+            "style": self.plan.style,
+            "attempts": self.plan.attempt,
+            "estimate_usage": None if estimate is None else estimate.model_dump(mode="json"),
+            "reason_usage": self.reason_usage.model_dump(mode="json"),
+            "events": [
+                event.model_dump(mode="json", exclude={"question_id"}, exclude_defaults=True)
+                for event in self.events
+            ],
+        }
+
+
+class TaleMethod:
+    """The choices that make up one way of asking under a budget.
+
+    Args:
+        estimator: An estimator, a number of output tokens, or None for the profile's budget or else the
+            zero-shot estimator.
+        policy: Bounds and reactions; None for the profile's or else the defaults.
+        style: A style or its name; None for the profile's or else ``"tale"``.
+        language: Language of the framing, or ``"auto"`` to follow the question's script.
+        profile: What was measured about the model; fills in what is None above.
+
+    Raises:
+        UnknownStyleError: No style of that name.
+        InvalidValueError: The estimator is neither an estimator nor a number of at least 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        estimator: Estimator | int | None = None,
+        policy: BudgetPolicy | None = None,
+        style: str | Style | None = None,
+        language: str = "auto",
+        profile: Profile | None = None,
+    ) -> None:
+        if estimator is None and profile is not None:
+            estimator = profile.budget
+        if policy is None and profile is not None:
+            policy = profile.policy
+        if style is None:
+            style = "tale" if profile is None else profile.style
+        self.estimator = as_estimator(estimator)
+        self.policy = BudgetPolicy() if policy is None else policy
+        self.style = get_style(style)
+        self.language = language
+        self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
+
+    def begin(self, question: str, *, question_id: str = "", shown: str | None = None) -> QuestionRun:
+        """Start one question.
+
+        Args:
+            question: What the estimator sees; empty when there is nothing to estimate (an image alone, a
+                turn that only returns tool results), which asks without a budget and without framing.
+            question_id: The framework's run id, copied into every event.
+            shown: The text that the framing goes around, where it is more than the question.
+        """
+        return QuestionRun(self, question, question_id=question_id, shown=shown)
+
+
+class QuestionRun:
+    """One question under way; made by `TaleMethod.begin`."""
+
+    def __init__(
+        self, method: TaleMethod, question: str, *, question_id: str = "", shown: str | None = None
+    ) -> None:
+        self.method = method
+        self.question = question
+        self.shown = question if shown is None else shown
+        self.question_id = question_id
+        self.journal: Journal = []
+        """Events not yet taken by the adapter, in order."""
+        self._events: list[ElasticityEvent] = []
+        self._estimates: list[tuple[ModelCall, ModelReply]] = []
+
+    def drain(self) -> Journal:
+        """Take the events recorded since the last time."""
+        taken, self.journal = self.journal, []
+        return taken
+
+    def plan(self) -> Flow[Plan]:
+        """Estimate, and return how to ask. Makes no call that the user sees."""
+        method = self.method
+        budget = Budget(source="none")
+        framing = Framing()
+        if self.question.strip():
+            if method.style.budgeted:
+                estimate = yield from self._estimate()
+                budget, kind = method.policy.decide(estimate)
+                if kind is not None:
+                    self._note_event(
+                        ElasticityEvent(
+                            question_id=self.question_id,
+                            kind=kind,
+                            budget=budget.tokens,
+                            estimate=estimate.tokens,
+                            detail=estimate.detail,
+                        )
+                    )
+            framing = method.style.frame(self.question, budget.tokens, language=method.language)
+        return self._planned(budget, framing, attempt=1)
+
+    def answer(self) -> Flow[Answer]:
+        """Estimate, ask, and ask again where the policy says so.
+
+        Raises:
+            BudgetOverrunError: The answer overran and the policy says raise.
+            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+        """
+        plan = yield from self.plan()
+        while True:
+            reply = yield plan.call()
+            answer = self.settle(plan, reply)
+            again = self.react(answer)
+            if again is None:
+                return answer
+            plan = again
+
+    def settle(self, plan: Plan, reply: ModelReply) -> Answer:
+        """Record what the visible call cost and what it showed.
+
+        Args:
+            plan: How the question was asked.
+            reply: The model's reply; without a usage, one is estimated and marked so.
+        """
+        usage = reply.usage
+        if usage is None:
+            usage = estimate_usage(plan.call().messages, reply.text)
+        self._note_usage("reason", usage, reply, budget=plan.budget.tokens, style=plan.style)
+        observations = observe(
+            reply,
+            usage,
+            budget=plan.budget.tokens,
+            policy=self.method.policy,
+            reasons=plan.reasons,
+            question_id=self.question_id,
+        )
+        for event in observations:
+            self._note_event(event)
+        return Answer(
+            plan=plan,
+            reply=reply,
+            reason_usage=usage,
+            estimate_usage=self._estimate_usage(),
+            observed=observations,
+            events=tuple(self._events),
+        )
+
+    def react(self, answer: Answer) -> Plan | None:
+        """Return how to ask again where the policy says retry; None when the answer stands.
+
+        Raises:
+            BudgetOverrunError: The answer overran and the policy says raise.
+            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+        """
+        policy, plan = self.method.policy, answer.plan
+        actual, budget = answer.reason_usage.output_tokens, plan.budget.tokens
+        kinds = {event.kind for event in answer.observed}
+        truncated = ElasticityKind.TRUNCATED in kinds
+        overrun = ElasticityKind.OVERRUN in kinds
+        if truncated and policy.on_truncation == "raise":
+            raise TruncatedAnswerError(
+                f"the answer was cut or is empty after {actual} output tokens (budget {budget}); raise the "
+                "model's own output limit, or set on_truncation='retry' or 'record'",
+                text=answer.reply.text,
+            )
+        if overrun and policy.on_overrun == "raise":
+            raise BudgetOverrunError(
+                f"the answer took {actual} output tokens with a budget of {budget}; raise the budget or the "
+                "tolerance, or set on_overrun='retry' or 'record'",
+                text=answer.reply.text,
+            )
+        if plan.attempt > policy.retries or budget is None:
+            return None
+        if truncated and policy.on_truncation == "retry":
+            return self._replanned(plan, None)
+        if overrun and policy.on_overrun == "retry":
+            return self._replanned(plan, math.ceil(budget * _RETRY_FACTOR))
+        return None
+
+    def _estimate(self) -> Flow[Estimate]:
+        estimator = self.method.estimator
+        try:
+            return (yield from observed(estimator.estimate(self.question), self._note_estimate))
+        except Exception as exc:
+            if self.method.policy.on_estimator_error == "raise":
+                raise
+            return Estimate(source=estimator.name, detail=f"the estimator raised {type(exc).__name__}")
+
+    def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
+        self._estimates.append((call, reply))
+        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
+        self._note_usage(call.role, usage, reply)
+
+    def _note_usage(
+        self,
+        role: Role,
+        usage: Usage,
+        reply: ModelReply,
+        *,
+        budget: int | None = None,
+        style: str | None = None,
+    ) -> None:
+        self.journal.append(
+            UsageEvent(
+                question_id=self.question_id,
+                role=role,
+                usage=usage,
+                budget=budget,
+                style=style,
+                model=reply.model,
+                finish_reason=reply.finish_reason,
+                seconds=reply.seconds,
+            )
+        )
+
+    def _note_event(self, event: ElasticityEvent) -> None:
+        self._events.append(event)
+        self.journal.append(event)
+
+    def _estimate_usage(self) -> Usage | None:
+        """Total the estimator's calls: all measured, or all by the tokenizer, never a mixture."""
+        if not self._estimates:
+            return None
+        usages = [reply.usage for _, reply in self._estimates]
+        if any(usage is None or usage.source == "estimated" for usage in usages):
+            return _total([estimate_usage(call.messages, reply.text) for call, reply in self._estimates])
+        return _total([usage for usage in usages if usage is not None])
+
+    def _planned(self, budget: Budget, framing: Framing, *, attempt: int) -> Plan:
+        style = self.method.style
+        self.journal.append(
+            BudgetEvent(
+                question_id=self.question_id,
+                budget=budget.tokens,
+                source=budget.source,
+                estimate=budget.estimate,
+                style=style.name,
+            )
+        )
+        return Plan(
+            question=self.shown,
+            budget=budget,
+            framing=framing,
+            style=style.name,
+            reasons=style.reasons,
+            attempt=attempt,
+        )
+
+    def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
+        budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)
+        framing = self.method.style.frame(self.question, tokens, language=self.method.language)
+        return self._planned(budget, framing, attempt=plan.attempt + 1)
+
+
+def as_estimator(estimator: Estimator | int | None) -> Estimator:
+    """Return the estimator that a caller meant.
+
+    Args:
+        estimator: An estimator, a number of output tokens, or None for the zero-shot estimator.
+
+    Raises:
+        InvalidValueError: Neither of these, or a number below 1.
+    """
+    if estimator is None:
+        return ZeroShotEstimator()
+    if isinstance(estimator, int):
+        return FixedEstimator(estimator)
+    if isinstance(estimator, Estimator):
+        return estimator
+    raise InvalidValueError(
+        "an estimator has a name and an estimate(question) method that returns a flow; "
+        f"got {type(estimator).__name__}"
+    )
+
+
+def _total(usages: Sequence[Usage]) -> Usage:
+    total = usages[0]
+    for usage in usages[1:]:
+        total = total + usage
+    return total

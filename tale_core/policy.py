@@ -1,0 +1,88 @@
+"""BudgetPolicy: from an estimate to a budget, and what to do when an answer does not keep it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from tale_core.errors import InvalidValueError
+from tale_core.events import ElasticityKind
+from tale_core.types import Budget, Estimate, Record
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Action: TypeAlias = Literal["record", "retry", "raise"]
+"""``record``: keep the answer and the event. ``retry``: ask again, within ``retries``. ``raise``: an error."""
+
+
+class BudgetPolicy(Record):
+    """The bounds of a budget, and what to do about answers that leave them.
+
+    Example:
+        >>> policy = BudgetPolicy(floor=30, multiplier=2)
+        >>> budget, event = policy.decide(Estimate(tokens=12, source="zero-shot"))
+        >>> budget.tokens, event
+        (30, <ElasticityKind.CLAMPED: 'clamped'>)
+    """
+
+    floor: int = Field(default=16, ge=1)
+    """Smallest budget an estimate may lead to, in output tokens. Estimators tend to guess too low, and below
+    a model's floor the answer collapses or grows again (arXiv 2412.18547, section 3.2)."""
+    ceiling: int = Field(default=4096, ge=1)
+    """Largest budget an estimate may lead to, in output tokens."""
+    multiplier: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """What estimates are multiplied by before the bounds apply."""
+    fallback: int | None = Field(default=None, ge=1)
+    """Budget when the estimate is unusable, in output tokens; None asks without a budget."""
+    tolerance: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    """An answer overruns above budget x (1 + tolerance): models follow a budget only roughly."""
+    underrun_below: float = Field(default=0.25, ge=0, lt=1)
+    """An answer underruns below this share of the budget."""
+    collapse_below: int = Field(default=10, ge=0)
+    """Fewer output tokens than this, where reasoning was asked for, are a bare answer; 0 turns it off."""
+    on_overrun: Action = "record"
+    """On ``retry`` the question is asked again with twice the budget: a budget below the model's elastic
+    range costs more than a larger one."""
+    on_truncation: Action = "record"
+    """On ``retry`` the question is asked again without a budget."""
+    on_estimator_error: Literal["fallback", "raise"] = "fallback"
+    """What an exception of the estimator leads to; ``raise`` passes it on unchanged."""
+    retries: int = Field(default=1, ge=0, le=10)
+    """How often one question may be asked again."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.floor > self.ceiling:
+            raise InvalidValueError(
+                f"floor {self.floor} is above ceiling {self.ceiling}; lower the floor or raise the ceiling"
+            )
+        return self
+
+    def decide(self, estimate: Estimate) -> tuple[Budget, ElasticityKind | None]:
+        """Turn an estimate into a budget.
+
+        Args:
+            estimate: What the estimator made of the question.
+
+        Returns:
+            The budget, at least 1 token or none at all, and what happened to the estimate, if anything did.
+        """
+        if estimate.tokens is None:
+            return Budget(tokens=self.fallback, source="fallback"), ElasticityKind.UNPARSABLE
+        if estimate.exact:
+            return Budget(tokens=estimate.tokens, source=estimate.source, estimate=estimate.tokens), None
+        wanted = math.ceil(estimate.tokens * self.multiplier)
+        tokens = min(max(wanted, self.floor), self.ceiling)
+        budget = Budget(tokens=tokens, source=estimate.source, estimate=estimate.tokens)
+        return budget, None if tokens == wanted else ElasticityKind.CLAMPED
+
+    def action(self, kind: ElasticityKind) -> Action:
+        """Return what to do about an event on an answer."""
+        if kind is ElasticityKind.OVERRUN:
+            return self.on_overrun
+        if kind is ElasticityKind.TRUNCATED:
+            return self.on_truncation
+        return "record"

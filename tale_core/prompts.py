@@ -1,0 +1,289 @@
+"""Prompt styles: how a question is asked under a budget. One registry, one call: ``style.frame``.
+
+A style never rewrites the question. It returns a `Framing`: text before it and text after it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from tale_core.errors import InvalidValueError, UnknownStyleError
+from tale_core.exemplars import LEVELS
+from tale_core.types import Framing, Record, Style
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_KANA = re.compile(r"[\u3040-\u30ff]")
+_LATIN = re.compile(r"[A-Za-z]")
+# A Han character carries about as much as a short word: terms and names in Latin letters inside a Chinese
+# question must not outvote it.
+_LETTERS_PER_HAN = 4
+_DEFAULT_LANGUAGE = "en"
+_PLACEHOLDER = "{budget}"
+
+
+def detect_language(text: str) -> str:
+    """Return ``"zh"`` for text written mostly in Chinese script, otherwise ``"en"``."""
+    han = len(_HAN.findall(text))
+    if han == 0 or _KANA.search(text):
+        return _DEFAULT_LANGUAGE
+    return "zh" if han * _LETTERS_PER_HAN >= len(_LATIN.findall(text)) else _DEFAULT_LANGUAGE
+
+
+def choose_language(available: Mapping[str, object], question: str, language: str = "auto") -> str:
+    """Choose a key of ``available`` for a question.
+
+    Args:
+        available: Templates by language code; holds at least ``"en"``.
+        question: Decides when ``language`` is ``"auto"``.
+        language: A language code, or ``"auto"`` to follow the question's script.
+
+    Raises:
+        InvalidValueError: The language was asked for by name and is not available.
+    """
+    if language == "auto":
+        found = detect_language(question)
+        return found if found in available else _DEFAULT_LANGUAGE
+    if language not in available:
+        raise InvalidValueError(
+            f"no template in language {language!r}; available: {', '.join(sorted(available))}, or 'auto'"
+        )
+    return language
+
+
+class Template(Record):
+    """The wording of one style in one language."""
+
+    budgeted: str
+    """Put after the question when there is a budget; ``{budget}`` stands for it."""
+    unbudgeted: str
+    """Put after the question when there is none."""
+
+    def after(self, budget: int | None) -> str:
+        """Return the text after the question for this budget, in output tokens."""
+        if budget is None:
+            return f"\n\n{self.unbudgeted}"
+        return "\n\n" + self.budgeted.replace(_PLACEHOLDER, str(budget))
+
+
+class TemplateStyle(Record):
+    r"""A style that is one sentence after the question.
+
+    Example:
+        >>> style = TemplateStyle(
+        ...     name="terse",
+        ...     templates={"en": Template(budgeted="At most {budget} tokens.", unbudgeted="Be terse.")},
+        ... )
+        >>> style.frame("What is 2 + 3?", 20).apply("What is 2 + 3?")
+        'What is 2 + 3?\n\nAt most 20 tokens.'
+    """
+
+    name: str = Field(min_length=1)
+    templates: dict[str, Template]
+    """Wording by language code; ``"en"`` is required."""
+    budgeted: bool = True
+    """Whether the prompt carries a budget; if not, no estimator is run."""
+    reasons: bool = True
+    """Whether the prompt asks for reasoning, so that a bare answer is a collapse."""
+    measured_on: tuple[str, ...] = ()
+    """Models on which this wording was measured, with what was seen."""
+
+    @field_validator("templates")
+    @classmethod
+    def _has_english(cls, templates: dict[str, Template]) -> dict[str, Template]:
+        if _DEFAULT_LANGUAGE not in templates:
+            raise InvalidValueError(f"a style needs a template for {_DEFAULT_LANGUAGE!r}")
+        return templates
+
+    def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
+        """Return the sentence to put after the question; see `Style.frame`."""
+        template = self.templates[choose_language(self.templates, question, language)]
+        return Framing(after=template.after(budget if self.budgeted else None))
+
+
+class Exemplar(Record):
+    """One worked example."""
+
+    question: str
+    solution: str
+
+
+class ExemplarStyle(Record):
+    """A style that shows worked examples of about the asked length before the question.
+
+    A model that cannot count tokens still imitates the length of what it is shown, so the length of the
+    examples is the dial. The examples depend on the budget alone: every question with the same
+    budget shares one prefix, which servers cache.
+    """
+
+    name: str = Field(min_length=1)
+    levels: dict[int, tuple[Exemplar, ...]] = Field(min_length=1)
+    """Worked examples by the mean length of their solutions, in output tokens."""
+    template: Template
+    """The sentence after the question."""
+    fit: float = Field(default=0.75, gt=0)
+    """The longest level shown is at most this share of the budget: answers run longer than their models."""
+    budgeted: bool = True
+    reasons: bool = True
+    measured_on: tuple[str, ...] = ()
+    """Models on which this style was measured, with what was seen."""
+
+    def level(self, budget: int) -> int:
+        """Return the example length shown for a budget, both in output tokens."""
+        fitting = [level for level in self.levels if level <= budget * self.fit]
+        return max(fitting) if fitting else min(self.levels)
+
+    def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
+        """Return the examples and the sentence around the question; see `Style.frame`."""
+        del question, language  # the examples are in one language, which models carry over
+        if budget is None:
+            return Framing(after=self.template.after(None))
+        shown = "\n\n".join(
+            f"Question: {one.question}\nSolution: {one.solution}" for one in self.levels[self.level(budget)]
+        )
+        return Framing(before=f"{shown}\n\nQuestion: ", after=self.template.after(budget))
+
+
+_lock = threading.Lock()
+_styles: dict[str, Style] = {}
+
+
+def register_style(style: Style, *, replace: bool = False) -> Style:
+    """Add a style to the registry, under its name.
+
+    Args:
+        style: Anything with the members of `tale_core.types.Style`.
+        replace: Whether to take the place of a style of that name.
+
+    Returns:
+        The style, so that the call can stand in an assignment.
+
+    Raises:
+        InvalidValueError: The name is taken and ``replace`` is False.
+    """
+    with _lock:
+        if style.name in _styles and not replace:
+            raise InvalidValueError(f"a style named {style.name!r} exists; pass replace=True to replace it")
+        _styles[style.name] = style
+    return style
+
+
+def get_style(style: str | Style) -> Style:
+    """Return a style by name; a style object is returned as it is.
+
+    Raises:
+        UnknownStyleError: No style of that name is registered.
+    """
+    if not isinstance(style, str):
+        return style
+    try:
+        return _styles[style]
+    except KeyError:
+        near = difflib.get_close_matches(style, _styles, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownStyleError(
+            f"no prompt style named {style!r}; {hint}known: {', '.join(sorted(_styles))}; "
+            "add your own with tale_core.register_style"
+        ) from None
+
+
+def style_names() -> tuple[str, ...]:
+    """Return the names of all registered styles, sorted."""
+    return tuple(sorted(_styles))
+
+
+_VANILLA = {
+    "en": "Let's think step by step:",
+    "zh": "让我们一步一步思考:",
+}
+_DIRECT = {
+    "en": "Please answer the following question and give the answer directly without any reasoning process.",
+    "zh": "请直接回答上面的问题，只给出答案，不要任何推理过程。",
+}
+
+VANILLA = register_style(
+    TemplateStyle(
+        name="vanilla",
+        templates={code: Template(budgeted=text, unbudgeted=text) for code, text in _VANILLA.items()},
+        budgeted=False,
+    )
+)
+"""Chain of thought without a budget: the baseline that savings are measured against."""
+
+DIRECT = register_style(
+    TemplateStyle(
+        name="direct",
+        templates={code: Template(budgeted=text, unbudgeted=text) for code, text in _DIRECT.items()},
+        budgeted=False,
+        reasons=False,
+    )
+)
+"""The answer without reasoning: the lower bound on tokens."""
+
+TALE = register_style(
+    TemplateStyle(
+        name="tale",
+        templates={
+            "en": Template(
+                budgeted="Let's think step by step and use less than {budget} tokens:",
+                unbudgeted=_VANILLA["en"],
+            ),
+            "zh": Template(
+                budgeted="让我们一步一步思考并使用少于 {budget} tokens:",
+                unbudgeted=_VANILLA["zh"],
+            ),
+        },
+        measured_on=(
+            "gpt-4o-mini and others, by the paper (arXiv 2412.18547, table 2)",
+            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: collapses to bare answers",
+        ),
+    )
+)
+"""The published wording (arXiv 2412.18547, section 4)."""
+
+ESSENTIAL = register_style(
+    TemplateStyle(
+        name="essential",
+        templates={
+            "en": Template(
+                budgeted=(
+                    "Let's think step by step, writing only the essential calculations "
+                    "(at most {budget} tokens), and end with the answer:"
+                ),
+                unbudgeted=(
+                    "Let's think step by step, writing only the essential calculations, "
+                    "and end with the answer:"
+                ),
+            ),
+            "zh": Template(
+                budgeted="让我们一步一步思考，只写必要的计算（最多 {budget} tokens），最后给出答案:",
+                unbudgeted="让我们一步一步思考，只写必要的计算，最后给出答案:",
+            ),
+        },
+        measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),
+    )
+)
+"""Asks for the essential calculations; for models that take a bare number as permission not to reason."""
+
+EXEMPLARS = register_style(
+    ExemplarStyle(
+        name="exemplars",
+        levels={
+            level: tuple(Exemplar(question=question, solution=solution) for question, solution in pairs)
+            for level, pairs in LEVELS.items()
+        },
+        template=Template(
+            budgeted="Let's think step by step and use less than {budget} tokens, like the examples:",
+            unbudgeted=_VANILLA["en"],
+        ),
+        measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),
+    )
+)
+"""Worked examples matched to the budget; for models that cannot count tokens."""

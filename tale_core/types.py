@@ -1,0 +1,205 @@
+"""The data that flows exchange with whoever runs them, and the Protocols of their parts.
+
+All data is frozen and keyword-only. Token counts are *output tokens as the provider counts them* unless a
+field says otherwise, and every count knows whether it was measured or estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tale_core.errors import InvalidValueError
+
+T = TypeVar("T")
+
+
+class Record(BaseModel):
+    """Base of all data here: frozen, keyword-only, JSON both ways, and with errors of our own tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as exc:
+            raise InvalidValueError.from_validation(type(self).__name__, exc) from exc
+
+
+Role: TypeAlias = Literal["estimate", "reason"]
+"""What a model call is for: guessing the budget, or answering the question."""
+
+CountSource: TypeAlias = Literal["measured", "estimated"]
+"""``measured``: the provider reported it. ``estimated``: a tokenizer of ours guessed it."""
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "closed"]
+"""Why the model stopped, in one spelling for all providers; ``closed``: the caller left the stream early."""
+
+
+class Usage(Record):
+    """Tokens of one call, or of several calls of the same kind of count."""
+
+    input_tokens: int = Field(default=0, ge=0)
+    """Prompt tokens."""
+    output_tokens: int = Field(default=0, ge=0)
+    """Completion tokens, reasoning tokens included."""
+    reasoning_tokens: int | None = Field(default=None, ge=0)
+    """The part of ``output_tokens`` spent thinking; None means unknown, which is not 0."""
+    source: CountSource = "measured"
+    """Whether the provider measured these counts or a tokenizer estimated them."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add counts of the same source.
+
+        Raises:
+            InvalidValueError: One side is measured and the other estimated: a sum would be neither.
+        """
+        if self.source != other.source:
+            raise InvalidValueError(
+                f"cannot add {self.source} and {other.source} token counts; total them apart"
+            )
+        unknown = self.reasoning_tokens is None or other.reasoning_tokens is None
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=None if unknown else (self.reasoning_tokens or 0) + (other.reasoning_tokens or 0),
+            source=self.source,
+        )
+
+
+class Budget(Record):
+    """How many output tokens a prompt asks for, and where that number came from."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Output tokens; None means no budget (vanilla chain of thought). Never 0, never negative."""
+    source: str = "none"
+    """Who chose it: an estimator's name, ``fallback``, ``none``, ..."""
+    estimate: int | None = None
+    """What the estimator said before the policy had its say, in output tokens."""
+
+
+class Estimate(Record):
+    """What an estimator makes of a question."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Estimated output tokens; None when the estimator has no usable answer."""
+    source: str
+    """The estimator's name."""
+    exact: bool = False
+    """Whether somebody named this very number, so that no multiplier and no bound applies to it."""
+    detail: str = ""
+    """Why there is no number, for the event; never prompt text."""
+
+
+class Message(Record):
+    """One chat message as a flow writes it; adapters turn it into their framework's own."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Framing(Record):
+    """What a style puts around a question; the question itself is never rewritten."""
+
+    before: str = ""
+    """Text before the question: constant per budget, so that servers can reuse the cached prefix."""
+    after: str = ""
+    """Text after the question, at the very end of the last user message; carries the budget."""
+
+    def apply(self, question: str) -> str:
+        """Return the question with the framing around it."""
+        return f"{self.before}{question}{self.after}"
+
+
+class ModelCall(Record):
+    """One model call that a flow asks its driver to make."""
+
+    role: Role
+    messages: tuple[Message, ...]
+    """The whole prompt, for drivers without a conversation of their own."""
+    framing: Framing | None = None
+    """On ``reason`` calls: the framing alone, for adapters that inject it into native messages."""
+    budget: int | None = None
+    """The budget that the prompt names, in output tokens."""
+    temperature: float | None = None
+    """Sampling temperature; None leaves the model's own."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Hard output cap; None leaves the model's own."""
+
+
+class ModelReply(Record):
+    """A model's answer as a flow receives it."""
+
+    text: str
+    """The visible answer, without thinking blocks."""
+    usage: Usage | None = None
+    """What the call cost; None when the provider reported nothing."""
+    finish_reason: FinishReason | None = None
+    """Why the model stopped; None when the provider did not say."""
+    model: str | None = None
+    """The model's name as the provider gives it."""
+    seconds: float | None = None
+    """Wall-clock seconds of the call."""
+    native: Any = Field(default=None, exclude=True, repr=False)
+    """The framework's own message, for the adapter that made the call."""
+
+
+Flow: TypeAlias = Generator[ModelCall, ModelReply, T]
+"""A step of the method: yields the calls it needs, receives the replies, returns a result."""
+
+Call: TypeAlias = Callable[[ModelCall], ModelReply]
+"""How a synchronous driver reaches a model."""
+
+ACall: TypeAlias = Callable[[ModelCall], Awaitable[ModelReply]]
+"""How an asynchronous driver reaches a model."""
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """Anything that can say how many output tokens the answer to a question needs."""
+
+    @property
+    def name(self) -> str:
+        """A short name, used as the budget's ``source``."""
+
+    def estimate(self, question: str) -> Flow[Estimate]:
+        """Plan the estimate of one question.
+
+        Args:
+            question: The question alone, as the user asked it.
+
+        Returns:
+            A flow that yields the model calls it needs (perhaps none) and returns an `Estimate`.
+        """
+
+
+class Style(Protocol):
+    """A way to ask a question under a budget."""
+
+    @property
+    def name(self) -> str:
+        """The name under which the style is registered."""
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether the prompt carries a budget; if not, no estimator is run."""
+
+    @property
+    def reasons(self) -> bool:
+        """Whether the prompt asks for reasoning, so that a bare answer is a collapse."""
+
+    def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
+        """Return what to put around the question.
+
+        Args:
+            question: The question, for styles that look at it (its language, say).
+            budget: Output tokens to ask for; None asks for reasoning without a budget.
+            language: ``"en"``, ``"zh"``, ... or ``"auto"`` to follow the question's script.
+        """
