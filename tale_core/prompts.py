@@ -26,7 +26,10 @@ _LATIN = re.compile(r"[A-Za-z]")
 # question must not outvote it.
 _LETTERS_PER_HAN = 4
 _DEFAULT_LANGUAGE = "en"
-_PLACEHOLDER = "{budget}"
+# English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens: rules
+# of thumb, so that one budget in tokens can be asked for in units that a model may find easier to count.
+_WORDS_PER_TOKEN = 0.75
+_TOKENS_PER_STEP = 20
 
 
 def detect_language(text: str) -> str:
@@ -62,7 +65,8 @@ class Template(Record):
     """The wording of one style in one language."""
 
     budgeted: str
-    """Put after the question when there is a budget; ``{budget}`` stands for it."""
+    """Put after the question when there is a budget; ``{budget}`` stands for it in tokens, ``{words}`` for
+    about as many words, ``{steps}`` for about as many steps."""
     unbudgeted: str
     """Put after the question when there is none."""
 
@@ -70,7 +74,14 @@ class Template(Record):
         """Return the text after the question for this budget, in output tokens."""
         if budget is None:
             return f"\n\n{self.unbudgeted}"
-        return "\n\n" + self.budgeted.replace(_PLACEHOLDER, str(budget))
+        text = self.budgeted
+        for name, amount in (
+            ("{budget}", budget),
+            ("{words}", budget * _WORDS_PER_TOKEN),
+            ("{steps}", budget / _TOKENS_PER_STEP),
+        ):
+            text = text.replace(name, str(max(1, round(amount))))
+        return f"\n\n{text}"
 
 
 class TemplateStyle(Record):
@@ -208,6 +219,11 @@ _DIRECT = {
     "zh": "请直接回答上面的问题，只给出答案，不要任何推理过程。",
 }
 
+_DRAFT = (
+    "Think step by step, but only keep a minimum draft for each thinking step, with 5 words at most. "
+    "Return the answer at the end of the response after a separator ####."
+)
+
 VANILLA = register_style(
     TemplateStyle(
         name="vanilla",
@@ -271,6 +287,50 @@ ESSENTIAL = register_style(
     )
 )
 """Asks for the essential calculations; for models that take a bare number as permission not to reason."""
+
+WORDS = register_style(
+    TemplateStyle(
+        name="words",
+        templates={
+            "en": Template(
+                budgeted="Let's think step by step and use less than {words} words:",
+                unbudgeted=_VANILLA["en"],
+            ),
+            "zh": Template(budgeted="让我们一步一步思考并使用少于 {words} 个词:", unbudgeted=_VANILLA["zh"]),
+        },
+    )
+)
+"""The budget in words; for models that count words better than tokens."""
+
+STEPS = register_style(
+    TemplateStyle(
+        name="steps",
+        templates={
+            "en": Template(
+                budgeted="Let's think in at most {steps} short steps, then give the answer:",
+                unbudgeted=_VANILLA["en"],
+            ),
+            "zh": Template(
+                budgeted="让我们最多用 {steps} 个简短的步骤思考，然后给出答案:", unbudgeted=_VANILLA["zh"]
+            ),
+        },
+    )
+)
+"""The budget in steps; for models that keep a number of steps better than a length."""
+
+DRAFT = register_style(
+    TemplateStyle(
+        name="draft",
+        templates={
+            "en": Template(
+                budgeted=_DRAFT,
+                unbudgeted=_DRAFT,
+            )
+        },
+        budgeted=False,
+    )
+)
+"""Chain of Draft, zero-shot (arXiv 2502.18600, section 3): a fixed limit per step, no budget per question."""
 
 EXEMPLARS = register_style(
     ExemplarStyle(
