@@ -26,8 +26,8 @@ _LATIN = re.compile(r"[A-Za-z]")
 # question must not outvote it.
 _LETTERS_PER_HAN = 4
 _DEFAULT_LANGUAGE = "en"
-# English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens: rules
-# of thumb, so that one budget in tokens can be asked for in units that a model may find easier to count.
+# English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens:
+# rules of thumb, so that one budget in tokens can be asked for in units that a model may count better.
 _WORDS_PER_TOKEN = 0.75
 _TOKENS_PER_STEP = 20
 
