@@ -4,16 +4,20 @@ Flows plan model calls; whoever runs a flow makes them. `tale_langchain` and `ta
 runners; `run` and `arun` are all it takes to write another.
 """
 
+from tale_core.curves import BudgetRange, Point, Probe
 from tale_core.elasticity import observe
 from tale_core.errors import (
     BudgetOverrunError,
     CorruptWeightsError,
+    DataError,
+    EmptyAnswerError,
     InvalidValueError,
     LocalModelError,
     MissingExtraError,
     NotAChatModelError,
     PolicyViolationError,
     ServerError,
+    StoreError,
     TaleError,
     TruncatedAnswerError,
     UnexpectedReplyError,
@@ -39,6 +43,7 @@ from tale_core.prompts import (
     register_style,
     style_names,
 )
+from tale_core.search import SearchSettings, SearchTrace, replay_search, search_budget
 from tale_core.tokens import count_tokens, estimate_usage
 from tale_core.types import (
     ACall,
@@ -48,11 +53,13 @@ from tale_core.types import (
     Estimator,
     Flow,
     Framing,
+    Grade,
     Message,
     ModelCall,
     ModelReply,
     Style,
     Usage,
+    Verdict,
 )
 
 __version__ = "0.1.0"
@@ -64,11 +71,14 @@ __all__ = [
     "BudgetEvent",
     "BudgetOverrunError",
     "BudgetPolicy",
+    "BudgetRange",
     "Call",
     "ChainEstimator",
     "CorruptWeightsError",
+    "DataError",
     "ElasticityEvent",
     "ElasticityKind",
+    "EmptyAnswerError",
     "Estimate",
     "Estimator",
     "Event",
@@ -77,6 +87,7 @@ __all__ = [
     "FixedEstimator",
     "Flow",
     "Framing",
+    "Grade",
     "InvalidValueError",
     "Journal",
     "Ledger",
@@ -88,11 +99,16 @@ __all__ = [
     "NotAChatModelError",
     "Outcome",
     "Plan",
+    "Point",
     "PolicyViolationError",
+    "Probe",
     "Profile",
     "QuestionRun",
     "Savings",
+    "SearchSettings",
+    "SearchTrace",
     "ServerError",
+    "StoreError",
     "Style",
     "TaleError",
     "TaleMethod",
@@ -105,6 +121,7 @@ __all__ = [
     "UnmeasuredUsageError",
     "Usage",
     "UsageEvent",
+    "Verdict",
     "WeightsNotFoundError",
     "ZeroShotEstimator",
     "arun",
@@ -117,7 +134,9 @@ __all__ = [
     "observe",
     "parse_budget",
     "register_style",
+    "replay_search",
     "run",
     "run_many",
+    "search_budget",
     "style_names",
 ]

@@ -5,13 +5,16 @@
     TaleError
     ├── InvalidValueError (ValueError)     a value that cannot be meant: budget 0, floor above ceiling
     │   ├── UnknownStyleError              a prompt style nobody registered
-    │   └── UnknownModelError              a model string that names nothing we can open
+    │   ├── UnknownModelError              a model string that names nothing we can open
+    │   └── DataError                      questions that cannot be read or cannot be graded
     ├── NotAChatModelError (TypeError)     an object that cannot answer as a chat model
     ├── UnexpectedReplyError (TypeError)   a model answered with something that is no message
     ├── MissingExtraError (ImportError)    an optional dependency; the message names the pip command
     ├── PolicyViolationError               the policy says raise for what an answer did
     │   ├── BudgetOverrunError             the answer took more tokens than asked for
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
+    ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
+    ├── StoreError                         a results file that cannot be opened, read or written
     ├── UnmeasuredUsageError               a figure was asked for that was not measured
     └── LocalModelError                    the embedded model
         ├── WeightsNotFoundError           no weights anywhere; lists every way to get them
@@ -23,11 +26,16 @@ A model's own exceptions are never wrapped: they reach the caller unchanged.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from typing_extensions import Self
+
+_MOST_CHARACTERS = 80
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = _MOST_CHARACTERS
 
 
 class TaleError(Exception):
@@ -52,10 +60,11 @@ class InvalidValueError(TaleError, ValueError):
                 lines.append(f"{where}: no such field")
             elif item["type"] == "missing":
                 lines.append(f"{where}: a value is required")
+            elif item["type"] == "value_error":
+                # Raised by a check of ours, whose message shows the value already.
+                lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
             else:
-                message = item["msg"].removeprefix("Value error, ")
-                # A check across fields names its values itself.
-                lines.append(f"{where}: {message}, got {item['input']!r}" if item["loc"] else message)
+                lines.append(f"{where}: {item['msg']}, got {_shorten.repr(item['input'])}")
         return cls("; ".join(lines))
 
 
@@ -65,6 +74,10 @@ class UnknownStyleError(InvalidValueError):
 
 class UnknownModelError(InvalidValueError):
     """A model string that names nothing that can be opened."""
+
+
+class DataError(InvalidValueError):
+    """Questions that cannot be read or cannot be graded; the message names the file and the line."""
 
 
 class NotAChatModelError(TaleError, TypeError):
@@ -110,6 +123,14 @@ class BudgetOverrunError(PolicyViolationError):
 
 class TruncatedAnswerError(PolicyViolationError):
     """The provider cut the answer at its output limit, or the answer is empty."""
+
+
+class EmptyAnswerError(TaleError):
+    """A model answered nothing where an answer is to be measured: a failed call, not a wrong answer."""
+
+
+class StoreError(TaleError):
+    """A results file that cannot be opened, read or written; nothing already in it is lost."""
 
 
 class UnmeasuredUsageError(TaleError):

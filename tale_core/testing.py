@@ -63,7 +63,10 @@ class ScriptedModel:
             raise InvalidValueError("give a script, or an answer for estimate= or reason=; got nothing")
         self.calls: list[ModelCall] = []
         self._script = iter(script)
-        self._by_role = {"estimate": estimate, "reason": reason}
+        self._by_role: dict[str, Line | Callable[[ModelCall], Line] | None] = {
+            "estimate": estimate,
+            "reason": reason,
+        }
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
 
@@ -76,7 +79,7 @@ class ScriptedModel:
         with self._lock:
             self.calls.append(call)
             number = next(self._numbers)
-            line = self._by_role[call.role]
+            line = self._by_role.get(call.role)
             if line is None:
                 line = next(self._script, None)
         if callable(line):

@@ -28,8 +28,8 @@ class Record(BaseModel):
             raise InvalidValueError.from_validation(type(self).__name__, exc) from exc
 
 
-Role: TypeAlias = Literal["estimate", "reason"]
-"""What a model call is for: guessing the budget, or answering the question."""
+Role: TypeAlias = Literal["estimate", "reason", "judge"]
+"""What a model call is for: guessing the budget, answering the question, or grading an answer."""
 
 CountSource: TypeAlias = Literal["measured", "estimated"]
 """``measured``: the provider reported it. ``estimated``: a tokenizer of ours guessed it."""
@@ -65,11 +65,11 @@ class Usage(Record):
             raise InvalidValueError(
                 f"cannot add {self.source} and {other.source} token counts; total them apart"
             )
-        unknown = self.reasoning_tokens is None or other.reasoning_tokens is None
+        mine, others = self.reasoning_tokens, other.reasoning_tokens
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
-            reasoning_tokens=None if unknown else (self.reasoning_tokens or 0) + (other.reasoning_tokens or 0),
+            reasoning_tokens=None if mine is None or others is None else mine + others,
             source=self.source,
         )
 
@@ -132,6 +132,8 @@ class ModelCall(Record):
     """Sampling temperature; None leaves the model's own."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Hard output cap; None leaves the model's own."""
+    sample: int = Field(default=0, ge=0)
+    """Which of several independent answers to the same prompt this is; drivers may seed with it."""
 
 
 class ModelReply(Record):
@@ -161,6 +163,13 @@ ACall: TypeAlias = Callable[[ModelCall], Awaitable[ModelReply]]
 """How an asynchronous driver reaches a model."""
 
 
+Verdict: TypeAlias = Literal["correct", "wrong", "unreadable"]
+"""How an answer was graded; ``unreadable``: it holds no answer that could be compared."""
+
+Grade: TypeAlias = Callable[[str], "Verdict | bool | Flow[Verdict]"]
+"""Grades the text of one answer to one known question; a flow where grading takes model calls."""
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """Anything that can say how many output tokens the answer to a question needs."""
@@ -180,6 +189,7 @@ class Estimator(Protocol):
         """
 
 
+@runtime_checkable
 class Style(Protocol):
     """A way to ask a question under a budget."""
 
