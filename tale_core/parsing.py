@@ -5,30 +5,39 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from decimal import Decimal
 
 _THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_BRACKETS = re.compile(r"[\[【]{2}(.*?)[\]】]{2}", re.DOTALL)
+# Where the chat template opens the block itself, the reply only holds its end.
+_THINKING_END = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+_BRACKETS = re.compile(r"[\[【]{2}([^\[\]【】]*)[\]】]{2}")
 
-# A sign only counts as one when no digit stands before it: "10-20" is a range. Thousands may be grouped by
-# commas, apostrophes, underscores or single spaces (NFKC has already turned narrow spaces into plain ones).
-_NUMBER = (
-    r"(?P<sign>(?<!\d)[-−])?"
-    r"(?P<digits>\d{1,3}(?:[,'’_ ]\d{3})+(?!\d)|\d+)"
-    r"(?P<fraction>\.\d+)?"
-    r"(?P<kilo>\s?[kK]\b)?"
+_NUMBER = re.compile(
+    r"""
+    (?P<sign> (?<!\d) [-‐−–] )?              # "10-20" is a range, not a negative number
+    (?<! \d)
+    (?P<digits>
+        (?!0) \d{1,3} (?P<comma> [,.'’_ ] ) \d{3} (?: (?P=comma) \d{3} )* (?! \d )    # 1,200 or 1.200
+        | \d+
+    )
+    (?P<fraction> \.\d+ )?
+    (?P<kilo> \s? [kK] \b )?
+    """,
+    re.VERBOSE,
 )
-_ANY_NUMBER = re.compile(_NUMBER)
-_LABELLED = re.compile(
-    rf"(?:budget|预算|預算)\D{{0,12}}?{_NUMBER}"
-    rf"|{_NUMBER.replace('?P<', '?P<u_')}\s*(?:output\s+)?(?:tokens?\b|个?令牌|個?權杖)",
-    re.IGNORECASE,
+_LABEL_BEFORE = re.compile(
+    r"(?: (?:budget|预算|預算) \D{0,12} | (?<!\d)(?<!\d\s) tokens?\b \D{0,12} [:=] \W{0,4} ) \Z",
+    re.IGNORECASE | re.VERBOSE,
 )
+_LABEL_AFTER = re.compile(r"[\s-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
+_LONGEST_LABEL = 24
 _MOST_DIGITS = 18
+_KILO = 1000
 
 
 def strip_thinking(text: str) -> str:
-    """Return the text without thinking blocks, closed or cut off."""
-    return _THINKING.sub(" ", text)
+    """Return the text without thinking blocks, closed, cut off, or opened by the chat template."""
+    return _THINKING_END.sub(" ", _THINKING.sub(" ", text))
 
 
 def parse_budget(text: str) -> int | None:
@@ -48,24 +57,29 @@ def parse_budget(text: str) -> int | None:
     """
     plain = unicodedata.normalize("NFKC", strip_thinking(text))
     for inside in reversed(_BRACKETS.findall(plain)):
-        numbers = list(_ANY_NUMBER.finditer(inside))
+        numbers = list(_NUMBER.finditer(inside))
         if numbers:
             return _tokens(numbers[-1])
-    labelled = list(_LABELLED.finditer(plain))
+    numbers = list(_NUMBER.finditer(plain))
+    labelled = [number for number in numbers if _is_labelled(number)]
     if labelled:
-        match = labelled[-1]
-        return _tokens(match, prefix="" if match["digits"] else "u_")
-    numbers = list(_ANY_NUMBER.finditer(plain))
+        return _tokens(labelled[-1])
     return _tokens(numbers[0]) if len(numbers) == 1 else None
 
 
-def _tokens(match: re.Match[str], *, prefix: str = "") -> int | None:
-    sign, digits, fraction, kilo = (match[prefix + part] for part in ("sign", "digits", "fraction", "kilo"))
-    digits = "".join(re.findall(r"\d", digits))
-    if sign:
+def _is_labelled(number: re.Match[str]) -> bool:
+    """Return whether the words around a number call it a budget or tokens."""
+    start, end = number.span()
+    before = number.string[max(0, start - _LONGEST_LABEL) : start]
+    return bool(_LABEL_BEFORE.search(before) or _LABEL_AFTER.match(number.string, end))
+
+
+def _tokens(number: re.Match[str]) -> int | None:
+    if number["sign"]:
         return None
-    # Beyond this many digits the value no longer matters and Python may refuse the conversion.
-    whole = int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
-    value = whole + (float("0" + fraction) if fraction and len(fraction) <= _MOST_DIGITS else 0)
-    tokens = math.ceil(value * 1000 if kilo else value)
+    digits = "".join(character for character in number["digits"] if character.isdigit())
+    if len(digits) > _MOST_DIGITS:
+        return 10**_MOST_DIGITS  # its value no longer matters, and Python may refuse the conversion
+    value = Decimal(digits + (number["fraction"] or ""))
+    tokens = math.ceil(value * _KILO if number["kilo"] else value)
     return tokens if tokens >= 1 else None
