@@ -7,6 +7,7 @@ differs between sync and async is in this file and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -127,7 +128,8 @@ def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> I
     """Drive many flows on a bounded number of threads and yield each outcome as it comes.
 
     The input is read lazily, never more than ``concurrency`` flows ahead, so it may be endless. A flow that
-    fails costs only itself. Leaving the iteration early starts no further flow.
+    fails costs only itself. Leaving the iteration early starts no further flow, and waits for those under way.
+    Calls see the context variables of the caller, as they do on an event loop.
 
     Args:
         flows: The flows to run.
@@ -150,7 +152,9 @@ def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> I
         pending: set[Future[Outcome[T]]] = set()
         while True:
             free = concurrency - len(pending)
-            pending.update(pool.submit(drive, *item) for item in itertools.islice(numbered, free))
+            for index, flow in itertools.islice(numbered, free):
+                context = contextvars.copy_context()
+                pending.add(pool.submit(context.run, drive, index, flow))
             if not pending:
                 return
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -162,6 +166,8 @@ async def arun_many(
     flows: Iterable[Flow[T]], acall: ACall, *, concurrency: int = 8
 ) -> AsyncIterator[Outcome[T]]:
     """Drive many flows on one event loop; the asynchronous form of `run_many`.
+
+    Leaving the iteration early (``aclose``), or cancelling it, cancels the flows under way and waits for them.
 
     Args:
         flows: The flows to run.
@@ -193,6 +199,7 @@ async def arun_many(
     finally:
         for task in pending:
             task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
 
 
 def _check_concurrency(concurrency: int) -> None:

@@ -32,6 +32,7 @@ _LABEL_BEFORE = re.compile(
 _LABEL_AFTER = re.compile(r"[\s-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
 _LONGEST_LABEL = 24
 _MOST_DIGITS = 18
+_HUGE = 10**18
 _KILO = 1000
 
 
@@ -79,7 +80,7 @@ def _tokens(number: re.Match[str]) -> int | None:
         return None
     digits = "".join(character for character in number["digits"] if character.isdigit())
     if len(digits) > _MOST_DIGITS:
-        return 10**_MOST_DIGITS  # its value no longer matters, and Python may refuse the conversion
+        return _HUGE  # its value no longer matters, and Python may refuse the conversion
     value = Decimal(digits + (number["fraction"] or ""))
     tokens = math.ceil(value * _KILO if number["kilo"] else value)
     return tokens if tokens >= 1 else None

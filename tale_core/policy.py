@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field, model_validator
@@ -74,7 +75,8 @@ class BudgetPolicy(Record):
             return Budget(tokens=self.fallback, source="fallback"), ElasticityKind.UNPARSABLE
         if estimate.exact:
             return Budget(tokens=estimate.tokens, source=estimate.source, estimate=estimate.tokens), None
-        wanted = math.ceil(estimate.tokens * self.multiplier)
+        # As the multiplier is written: in floats 10 x 1.1 is more than 11, and a large product overflows.
+        wanted = math.ceil(estimate.tokens * Fraction(str(self.multiplier)))
         tokens = min(max(wanted, self.floor), self.ceiling)
         budget = Budget(tokens=tokens, source=estimate.source, estimate=estimate.tokens)
         return budget, None if tokens == wanted else ElasticityKind.CLAMPED

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tale_core.errors import InvalidValueError
+from tale_core.types import Estimator
 
 if TYPE_CHECKING:
-    from tale_core.types import Estimate, Estimator, Flow
+    from tale_core.types import Estimate, Flow
 
 
 class ChainEstimator:
@@ -20,12 +21,17 @@ class ChainEstimator:
         *estimators: At least one.
 
     Raises:
-        InvalidValueError: No estimator was given.
+        InvalidValueError: No estimator was given, or something that is none.
     """
 
     def __init__(self, *estimators: Estimator) -> None:
         if not estimators:
             raise InvalidValueError("a chain needs at least one estimator, got none")
+        for one in estimators:
+            if not isinstance(one, Estimator):
+                raise InvalidValueError(
+                    f"the links of a chain are estimators, got {one!r}; for a number use FixedEstimator"
+                )
         self.estimators = estimators
 
     @property
