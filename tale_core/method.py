@@ -24,7 +24,6 @@ from tale_core.types import (
     Estimator,
     Flow,
     Framing,
-    Message,
     ModelCall,
     ModelReply,
     Record,
@@ -59,8 +58,12 @@ class Plan(Record):
 
     def call(self) -> ModelCall:
         """Return the model call for drivers that have no conversation of their own."""
-        prompt = Message(role="user", content=self.framing.apply(self.question))
-        return ModelCall(role="reason", messages=(prompt,), framing=self.framing, budget=self.budget.tokens)
+        return ModelCall(
+            role="reason",
+            messages=self.framing.messages(self.question),
+            framing=self.framing,
+            budget=self.budget.tokens,
+        )
 
 
 class Answer(Record):

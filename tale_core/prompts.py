@@ -6,6 +6,7 @@ A style never rewrites the question. It returns a `Framing`: text before it and 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pydantic import Field, field_validator
 
 from tale_core.errors import InvalidValueError, UnknownStyleError
 from tale_core.exemplars import LEVELS
-from tale_core.types import Framing, Record, Style
+from tale_core.types import Framing, Message, Record, Style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +128,7 @@ class Exemplar(Record):
 
 
 class ExemplarStyle(Record):
-    """A style that shows worked examples of about the asked length before the question.
+    """A style that shows worked examples of about the asked length, as turns before the question.
 
     A model that cannot count tokens still imitates the length of what it is shown, so the length of the
     examples is the dial. The examples depend on the budget alone: every question with the same
@@ -154,12 +155,17 @@ class ExemplarStyle(Record):
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
         """Return the examples and the sentence around the question; see `Style.frame`."""
         del question, language  # the examples are in one language, which models carry over
+        after = self.template.after(budget)
         if budget is None:
-            return Framing(after=self.template.after(None))
-        shown = "\n\n".join(
-            f"Question: {one.question}\nSolution: {one.solution}" for one in self.levels[self.level(budget)]
+            return Framing(after=after)
+        turns = (
+            (
+                Message(role="user", content=one.question + after),
+                Message(role="assistant", content=one.solution),
+            )
+            for one in self.levels[self.level(budget)]
         )
-        return Framing(before=f"{shown}\n\nQuestion: ", after=self.template.after(budget))
+        return Framing(examples=tuple(itertools.chain.from_iterable(turns)), after=after)
 
 
 _lock = threading.Lock()
@@ -340,7 +346,7 @@ EXEMPLARS = register_style(
             for level, pairs in LEVELS.items()
         },
         template=Template(
-            budgeted="Let's think step by step and use less than {budget} tokens, like the examples:",
+            budgeted="Let's think step by step and use less than {budget} tokens:",
             unbudgeted=_VANILLA["en"],
         ),
         measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),

@@ -108,14 +108,28 @@ class Message(Record):
 class Framing(Record):
     """What a style puts around a question; the question itself is never rewritten."""
 
+    examples: tuple[Message, ...] = ()
+    """Worked examples as turns of their own, user and assistant by turns, right before the question: chat
+    models imitate their own turns far better than examples inside a message. Constant per budget."""
     before: str = ""
     """Text before the question: constant per budget, so that servers can reuse the cached prefix."""
     after: str = ""
     """Text after the question, at the very end of the last user message; carries the budget."""
 
     def apply(self, question: str) -> str:
-        """Return the question with the framing around it."""
+        """Return the question with the text around it, without the examples."""
         return f"{self.before}{question}{self.after}"
+
+    def messages(self, question: str) -> tuple[Message, ...]:
+        """Return the examples and the framed question as a conversation."""
+        return (*self.examples, Message(role="user", content=self.apply(question)))
+
+    def inline(self) -> Framing:
+        """Return the same framing with the examples written into ``before``, for channels of plain text."""
+        if not self.examples:
+            return self
+        shown = "\n\n".join(example.content for example in self.examples)
+        return Framing(before=f"{shown}\n\n{self.before}", after=self.after)
 
 
 class ModelCall(Record):
