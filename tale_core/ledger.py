@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import operator
 import threading
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from tale_core.errors import InvalidValueError, UnmeasuredUsageError
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
@@ -13,8 +16,12 @@ from tale_core.types import CountSource, Record, Role, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ROLES: tuple[Role, ...] = ("estimate", "reason")
-_SOURCES: tuple[CountSource, ...] = ("measured", "estimated")
+_Key: TypeAlias = tuple[Role, CountSource]
+
+_ROLES: tuple[Role, ...] = get_args(Role)
+_SOURCES: tuple[CountSource, ...] = get_args(CountSource)
+_COUNTED: dict[CountSource, str] = {"measured": "by the provider", "estimated": "by a tokenizer"}
+_HEADER = ("role", "calls", "input", "output", "thinking", "counted")
 
 
 class Savings(Record):
@@ -27,7 +34,7 @@ class Savings(Record):
     estimate: int
     """Output tokens of the estimator."""
     uncertain: int = 0
-    """The part of ``reason`` and ``estimate`` that was counted by a tokenizer, not by the provider."""
+    """The part of these three that was counted by a tokenizer, not by the provider."""
 
     @property
     def net_tokens(self) -> int:
@@ -75,20 +82,22 @@ class Ledger:
             self._calls: deque[UsageEvent] = deque(maxlen=self._keep)
             self._events: deque[ElasticityEvent] = deque(maxlen=self._keep)
             self._budgets: deque[BudgetEvent] = deque(maxlen=self._keep)
-            self._totals: dict[tuple[Role, CountSource], Usage] = {}
-            self._counts: dict[tuple[Role, CountSource], int] = {}
+            self._totals: dict[_Key, Usage] = {}
+            self._counts: Counter[_Key] = Counter()
+            self._kinds: Counter[str] = Counter()
 
     def record(self, event: Event) -> None:
         """Add one event of any of the three kinds."""
         with self._lock:
             if isinstance(event, UsageEvent):
                 self._calls.append(event)
-                key = (event.role, event.usage.source)
+                key: _Key = (event.role, event.usage.source)
                 before = self._totals.get(key)
                 self._totals[key] = event.usage if before is None else before + event.usage
-                self._counts[key] = self._counts.get(key, 0) + 1
+                self._counts[key] += 1
             elif isinstance(event, ElasticityEvent):
                 self._events.append(event)
+                self._kinds[event.kind.value] += 1
             else:
                 self._budgets.append(event)
 
@@ -116,43 +125,32 @@ class Ledger:
             return tuple(self._budgets)
 
     def count(self, role: Role | None = None, *, source: CountSource | None = None) -> int:
-        """Return how many calls were recorded, of one role and one source of counts, or of all."""
+        """Return how many calls were recorded, of one role and one source of counts, or of all.
+
+        Raises:
+            InvalidValueError: No such role or source.
+        """
         with self._lock:
-            return sum(
-                count
-                for (one_role, one_source), count in self._counts.items()
-                if role in {None, one_role} and source in {None, one_source}
-            )
+            return sum(self._counts[key] for key in _keys(role, source))
 
     def totals(self, role: Role | None = None, *, source: CountSource = "measured") -> Usage:
         """Return the tokens of all calls of a role.
 
         Args:
-            role: ``"estimate"``, ``"reason"`` or None for both.
+            role: ``"estimate"``, ``"reason"``, ``"judge"`` or None for all.
             source: Which counts to total: those the provider measured, or those a tokenizer estimated.
 
         Raises:
             InvalidValueError: No such role or source.
         """
-        if role not in {None, *_ROLES}:
-            raise InvalidValueError(f"role must be one of {_ROLES} or None, got {role!r}")
-        if source not in _SOURCES:
-            raise InvalidValueError(f"source must be one of {_SOURCES}, got {source!r}")
         with self._lock:
-            parts = [
-                usage
-                for (one_role, one_source), usage in self._totals.items()
-                if one_source == source and role in {None, one_role}
-            ]
-        if not parts:
-            return Usage(source=source)
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+            parts = [self._totals[key] for key in _keys(role, source) if key in self._totals]
+        return functools.reduce(operator.add, parts) if parts else Usage(source=source)
 
     def savings(self, baseline: int | Usage | Ledger, *, count_estimates: bool = False) -> Savings:
         """Compare with what the same questions took without TALE, net of the estimator.
+
+        Grading answers (the role ``"judge"``) is no part of their price, and left out on both sides.
 
         Args:
             baseline: Output tokens without TALE: a number, a usage, or the ledger of a vanilla run.
@@ -163,65 +161,78 @@ class Ledger:
             UnmeasuredUsageError: Some calls were not measured and ``count_estimates`` is False.
             InvalidValueError: The baseline is negative.
         """
-        unmeasured = self.count(source="estimated")
         if isinstance(baseline, Ledger):
-            unmeasured += baseline.count(source="estimated")
-            baseline = baseline.totals().output_tokens + baseline.totals(source="estimated").output_tokens
-        elif isinstance(baseline, Usage):
-            baseline = baseline.output_tokens
-        if baseline < 0:
-            raise InvalidValueError(f"a baseline is a number of output tokens, at least 0; got {baseline}")
+            before = [*_spent(baseline, "reason"), *_spent(baseline, "estimate")]
+        else:
+            before = [baseline if isinstance(baseline, Usage) else Usage(output_tokens=baseline)]
+        reason, estimate = _spent(self, "reason"), _spent(self, "estimate")
+        everything = [*before, *reason, *estimate]
+        unmeasured = [usage for usage in everything if usage.source == "estimated"]
         if unmeasured and not count_estimates:
             raise UnmeasuredUsageError(
-                f"{unmeasured} calls carry no usage from the provider, so a saving cannot be stated; "
-                "make the provider report it (ChatOpenAI: stream_usage=True), or pass count_estimates=True"
+                f"{_output(unmeasured)} of {_output(everything)} output tokens were counted by a tokenizer and "
+                "not by the provider, so a saving cannot be stated; make the provider report its usage "
+                "(ChatOpenAI: stream_usage=True), or pass count_estimates=True"
             )
-        spent = {role: [self.totals(role, source=source) for source in _SOURCES] for role in _ROLES}
         return Savings(
-            baseline=baseline,
-            reason=sum(usage.output_tokens for usage in spent["reason"]),
-            estimate=sum(usage.output_tokens for usage in spent["estimate"]),
-            uncertain=self.totals(source="estimated").output_tokens,
+            baseline=_output(before),
+            reason=_output(reason),
+            estimate=_output(estimate),
+            uncertain=_output(unmeasured),
         )
 
     def __str__(self) -> str:
         """Return a table of tokens by role, and the events by kind."""
-        rows = [("role", "calls", "input", "output", "thinking", "counted")]
-        for role in _ROLES:
-            for source in _SOURCES:
-                calls = self.count(role, source=source)
-                if calls:
-                    total = self.totals(role, source=source)
-                    thinking = "?" if total.reasoning_tokens is None else str(total.reasoning_tokens)
-                    rows.append(
-                        (
-                            role,
-                            str(calls),
-                            str(total.input_tokens),
-                            str(total.output_tokens),
-                            thinking,
-                            "by the provider" if source == "measured" else "by a tokenizer",
-                        )
-                    )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in {0, len(row) - 1} else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        kinds = [event.kind.value for event in self.events]
-        if kinds:
-            counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-            lines.append(f"events: {counted}")
-        return "\n".join(lines)
+        with self._lock:
+            rows = [_HEADER, *(self._row(key) for key in _keys(None, None) if key in self._totals)]
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self._kinds.items())
+        return "\n".join([*_aligned(rows), *([f"events: {kinds}"] if kinds else [])])
 
-    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry.
+    def _row(self, key: _Key) -> tuple[str, ...]:
+        role, source = key
+        total = self._totals[key]
+        thinking = "?" if total.reasoning_tokens is None else str(total.reasoning_tokens)
+        counts = (self._counts[key], total.input_tokens, total.output_tokens)
+        return (role, *map(str, counts), thinking, _COUNTED[source])
+
+    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry. The copies keep the
+    # containers still while they are walked.
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            return {name: copy.copy(value) for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _keys(role: Role | None, source: CountSource | None) -> list[_Key]:
+    """Return the keys that a choice of role and source stands for; None stands for all."""
+    if role not in {None, *_ROLES}:
+        raise InvalidValueError(f"role must be one of {_ROLES} or None, got {role!r}")
+    if source not in {None, *_SOURCES}:
+        raise InvalidValueError(f"source must be one of {_SOURCES}, got {source!r}")
+    roles = _ROLES if role is None else (role,)
+    sources = _SOURCES if source is None else (source,)
+    return [(one_role, one_source) for one_role in roles for one_source in sources]
+
+
+def _spent(ledger: Ledger, role: Role) -> list[Usage]:
+    """Return what a role took, by source of the counts; empty when it made no call."""
+    return [ledger.totals(role, source=source) for source in _SOURCES if ledger.count(role, source=source)]
+
+
+def _output(usages: Iterable[Usage]) -> int:
+    return sum(usage.output_tokens for usage in usages)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return the rows as lines of aligned columns: words to the left, the numbers between to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in {0, len(row) - 1} else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
