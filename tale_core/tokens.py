@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CACHE_VARIABLE = "TIKTOKEN_CACHE_DIR"
 _ENCODING = "o200k_base"
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHARACTERS_PER_TOKEN = 4
 # Role and separator tokens around each message, as in the chat formats of common models.
 _TOKENS_PER_MESSAGE = 4
@@ -82,13 +83,12 @@ def _offline_encoding() -> tiktoken.Encoding | None:
     import tiktoken  # noqa: PLC0415  # slow to import, and most programs never count
     from tiktoken_ext import openai_public  # noqa: PLC0415
 
-    address = _vocabulary_address(openai_public)
-    if address is None:
-        return None
+    address, digest = _vocabulary(openai_public)
     name = hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()  # tiktoken's own cache key
     for folder in _cache_folders():
-        if (folder / name).is_file():
-            # tiktoken reads its cache folder from the environment only, and downloads what it misses there.
+        if _has_digest(folder / name, digest):
+            # tiktoken reads its cache folder from the environment only. What it misses there, or finds with
+            # another digest, it downloads (and deletes the file): hence the check before.
             with _environment:
                 before = os.environ.get(_CACHE_VARIABLE)
                 os.environ[_CACHE_VARIABLE] = str(folder)
@@ -102,13 +102,23 @@ def _offline_encoding() -> tiktoken.Encoding | None:
     return None
 
 
-def _vocabulary_address(module: object) -> str | None:
-    """Return the address that tiktoken would load the vocabulary from: its cache key is made of it."""
-    constructor = getattr(module, _ENCODING, None)
-    constants = getattr(getattr(constructor, "__code__", None), "co_consts", ())
-    return next(
-        (one for one in constants if isinstance(one, str) and one.endswith(f"{_ENCODING}.tiktoken")), None
-    )
+def _vocabulary(module: object) -> tuple[str, str]:
+    """Return the address that tiktoken would load the vocabulary from, and the digest it expects.
+
+    Both stand in the code of its constructor alone; empty where a future version keeps them elsewhere.
+    """
+    code = getattr(getattr(module, _ENCODING, None), "__code__", None)
+    texts = [one for one in getattr(code, "co_consts", ()) if isinstance(one, str)]
+    address = next((one for one in texts if one.endswith(f"/{_ENCODING}.tiktoken")), "")
+    digest = next((one for one in texts if _SHA256.fullmatch(one)), "")
+    return address, digest
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
 
 
 def _cache_folders() -> Iterator[Path]:
