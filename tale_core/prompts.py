@@ -9,9 +9,9 @@ import difflib
 import itertools
 import re
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from tale_core.errors import InvalidValueError, UnknownStyleError
 from tale_core.exemplars import LEVELS
@@ -19,6 +19,8 @@ from tale_core.types import Framing, Message, Record, Style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from typing_extensions import Self
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
@@ -29,8 +31,7 @@ _LETTERS_PER_HAN = 4
 _DEFAULT_LANGUAGE = "en"
 # English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens:
 # rules of thumb, so that one budget in tokens can be asked for in units that a model may count better.
-_WORDS_PER_TOKEN = 0.75
-_TOKENS_PER_STEP = 20
+_PER_TOKEN: dict[str, float] = {"{budget}": 1, "{words}": 0.75, "{steps}": 0.05}
 
 
 def detect_language(text: str) -> str:
@@ -71,17 +72,20 @@ class Template(Record):
     unbudgeted: str
     """Put after the question when there is none."""
 
+    @field_validator("unbudgeted")
+    @classmethod
+    def _names_no_budget(cls, text: str) -> str:
+        if any(placeholder in text for placeholder in _PER_TOKEN):
+            raise InvalidValueError(f"there is no budget to put into {text!r}; take the placeholder out")
+        return text
+
     def after(self, budget: int | None) -> str:
         """Return the text after the question for this budget, in output tokens."""
         if budget is None:
             return f"\n\n{self.unbudgeted}"
         text = self.budgeted
-        for name, amount in (
-            ("{budget}", budget),
-            ("{words}", budget * _WORDS_PER_TOKEN),
-            ("{steps}", budget / _TOKENS_PER_STEP),
-        ):
-            text = text.replace(name, str(max(1, round(amount))))
+        for placeholder, per_token in _PER_TOKEN.items():
+            text = text.replace(placeholder, str(max(1, round(budget * per_token))))
         return f"\n\n{text}"
 
 
@@ -111,8 +115,19 @@ class TemplateStyle(Record):
     @classmethod
     def _has_english(cls, templates: dict[str, Template]) -> dict[str, Template]:
         if _DEFAULT_LANGUAGE not in templates:
-            raise InvalidValueError(f"a style needs a template for {_DEFAULT_LANGUAGE!r}")
+            have = ", ".join(sorted(templates)) or "none"
+            raise InvalidValueError(f"a style needs a template for {_DEFAULT_LANGUAGE!r}, got {have}")
         return templates
+
+    @model_validator(mode="after")
+    def _names_its_budget(self) -> Self:
+        for code, template in self.templates.items():
+            if self.budgeted and not any(placeholder in template.budgeted for placeholder in _PER_TOKEN):
+                raise InvalidValueError(
+                    f"the budget would be dropped silently: {template.budgeted!r} ({code}) holds none of "
+                    f"{', '.join(_PER_TOKEN)}; add one, or set budgeted=False"
+                )
+        return self
 
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
         """Return the sentence to put after the question; see `Style.frame`."""
@@ -136,7 +151,7 @@ class ExemplarStyle(Record):
     """
 
     name: str = Field(min_length=1)
-    levels: dict[int, tuple[Exemplar, ...]] = Field(min_length=1)
+    levels: dict[PositiveInt, Annotated[tuple[Exemplar, ...], Field(min_length=1)]] = Field(min_length=1)
     """Worked examples by the mean length of their solutions, in output tokens."""
     template: Template
     """The sentence after the question."""
@@ -183,8 +198,9 @@ def register_style(style: Style, *, replace: bool = False) -> Style:
         The style, so that the call can stand in an assignment.
 
     Raises:
-        InvalidValueError: The name is taken and ``replace`` is False.
+        InvalidValueError: The name is taken and ``replace`` is False, or it is no style.
     """
+    _check_style(style)
     with _lock:
         if style.name in _styles and not replace:
             raise InvalidValueError(f"a style named {style.name!r} exists; pass replace=True to replace it")
@@ -197,8 +213,10 @@ def get_style(style: str | Style) -> Style:
 
     Raises:
         UnknownStyleError: No style of that name is registered.
+        InvalidValueError: Neither a name nor a style.
     """
     if not isinstance(style, str):
+        _check_style(style)
         return style
     try:
         return _styles[style]
@@ -206,14 +224,23 @@ def get_style(style: str | Style) -> Style:
         near = difflib.get_close_matches(style, _styles, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownStyleError(
-            f"no prompt style named {style!r}; {hint}known: {', '.join(sorted(_styles))}; "
+            f"no prompt style named {style!r}; {hint}known: {', '.join(style_names())}; "
             "add your own with tale_core.register_style"
         ) from None
 
 
 def style_names() -> tuple[str, ...]:
     """Return the names of all registered styles, sorted."""
-    return tuple(sorted(_styles))
+    with _lock:
+        return tuple(sorted(_styles))
+
+
+def _check_style(style: object) -> None:
+    if not isinstance(style, Style):
+        raise InvalidValueError(
+            "a style has a name, budgeted, reasons and frame(question, budget, language=...); "
+            f"got {style!r}; known by name: {', '.join(style_names())}"
+        )
 
 
 _VANILLA = {
