@@ -130,7 +130,7 @@ class TaleMethod:
         if policy is None and profile is not None:
             policy = profile.policy
         if style is None:
-            style = "tale" if profile is None else profile.style
+            style = "tale" if profile is None else profile.prompt_style()
         self.estimator = as_estimator(estimator)
         self.policy = BudgetPolicy() if policy is None else policy
         self.style = get_style(style)

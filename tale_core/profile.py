@@ -8,7 +8,58 @@ from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.policy import BudgetPolicy
-from tale_core.types import Record
+from tale_core.prompts import Exemplar, ExemplarStyle, get_style
+from tale_core.types import Record, Style
+
+
+class Interval(Record):
+    """A figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evidence(Record):
+    """What a profile's choice rests on: both ways of asking, on the same questions."""
+
+    data: str
+    """The questions, with the slice that was used; none of them was used to choose."""
+    questions: int = Field(ge=1)
+    """How many questions both ways answered."""
+    accuracy: Interval
+    """Share of correct answers with the profile."""
+    baseline_accuracy: Interval
+    """Share of correct answers with vanilla chain of thought."""
+    accuracy_change: Interval
+    """Paired change of the share of correct answers, profile minus vanilla."""
+    net_tokens: float
+    """Mean output tokens a question with the profile, estimator included."""
+    baseline_tokens: float
+    """Mean output tokens a question with vanilla chain of thought."""
+    token_ratio: Interval
+    """Net output tokens as a share of vanilla chain of thought's, paired."""
+
+    def __str__(self) -> str:
+        """Return one sentence."""
+        ratio, change = self.token_ratio, self.accuracy_change
+        return (
+            f"{self.data}, n = {self.questions}: {ratio.value:.0%} of vanilla's output tokens net "
+            f"({ratio.low:.0%} to {ratio.high:.0%}); accuracy {self.accuracy.value:.0%} against "
+            f"{self.baseline_accuracy.value:.0%}, paired change {change.value * 100:+.0f} points "
+            f"({change.low * 100:+.0f} to {change.high * 100:+.0f})"
+        )
+
+
+class CurvePoint(Record):
+    """One point of a model's elasticity curve."""
+
+    budget: int | None
+    """Output tokens asked for; None is vanilla chain of thought."""
+    tokens: Interval
+    """Mean output tokens of the answers."""
+    accuracy: Interval
+    """Share of correct answers."""
 
 
 class Profile(Record):
@@ -20,14 +71,27 @@ class Profile(Record):
     model: str = Field(min_length=1)
     """The model's name, as its server reports it."""
     style: str
-    """The prompt style that the model obeys."""
+    """Name of the prompt style that the model obeys; ``"vanilla"`` when no budget was found to help."""
     budget: int | None = Field(default=None, ge=1)
     """One budget for every question, in output tokens, where the model's own estimates are of no use; None
     leaves the estimate to the zero-shot estimator."""
     policy: BudgetPolicy = BudgetPolicy()
-    """Bounds and thresholds that fit the model."""
-    evidence: str = ""
-    """What was measured, on how many questions; one or two sentences."""
+    """Floor, multiplier and thresholds that fit the model."""
+    exemplars: dict[int, tuple[Exemplar, ...]] = Field(default_factory=dict)
+    """Worked examples by the length of their solutions, for the ``exemplars`` style; empty uses those that
+    come with the style."""
+    curve: tuple[CurvePoint, ...] = ()
+    """The measured elasticity curve of the chosen style."""
+    evidence: tuple[Evidence, ...] = ()
+    """What was measured on questions that were not used to choose."""
+    chosen_on: str = ""
+    """The questions used to choose, with their slice."""
+    model_digest: str = ""
+    """Digest of the model's weights, where it is known."""
+    date: str = ""
+    """Day of the measurement, as YYYY-MM-DD."""
+    version: str = ""
+    """Version of this package, and its commit, that did the measurement."""
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
@@ -45,7 +109,26 @@ class Profile(Record):
 
     def save(self, path: str | Path) -> None:
         """Write the profile to a JSON file."""
-        Path(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        Path(path).write_text(self.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
+
+    def for_model(self, model: str) -> Profile:
+        """Return the same profile for another model, on the caller's own responsibility.
+
+        Args:
+            model: The other model's name.
+        """
+        return self.model_copy(update={"model": model})
+
+    def prompt_style(self) -> Style:
+        """Return the style, with the profile's own examples where it has some.
+
+        Raises:
+            UnknownStyleError: No style of that name is registered.
+        """
+        style = get_style(self.style)
+        if self.exemplars and isinstance(style, ExemplarStyle):
+            return style.model_copy(update={"levels": self.exemplars})
+        return style
 
 
 def find_profile(profile: Profile | str | Path | None, *, model_name: str | None = None) -> Profile | None:
@@ -57,24 +140,25 @@ def find_profile(profile: Profile | str | Path | None, *, model_name: str | None
 
     Returns:
         The profile, or None when none was named and none is shipped for the model.
+
+    Raises:
+        InvalidValueError: The profile was measured on another model, or cannot be read.
     """
-    if isinstance(profile, Profile):
-        return profile
-    if profile is not None:
-        return Profile.load(profile)
-    return SHIPPED.get(model_name) if model_name is not None else None
+    if profile is None:
+        return SHIPPED.get(model_name.lower()) if model_name else None
+    found = profile if isinstance(profile, Profile) else Profile.load(profile)
+    if model_name and found.model.lower() != model_name.lower():
+        raise InvalidValueError(
+            f"this profile was measured on {found.model!r}, not on {model_name!r}; measure one with "
+            f"`tale tune`, or take it over knowingly: profile.for_model({model_name!r})"
+        )
+    return found
 
 
-SHIPPED: dict[str, Profile] = {
-    profile.model: profile
-    for profile in (
-        Profile(
-            model="qwen2.5-coder-1.5b-instruct-q4_k_m",
-            style="exemplars",
-            budget=100,
-            policy=BudgetPolicy(floor=60),
-            evidence="",
-        ),
-    )
-}
-"""Profiles of the models that can be embedded, by model name."""
+def _read_shipped() -> dict[str, Profile]:
+    folder = Path(__file__).parent / "profiles"
+    return {profile.model.lower(): profile for profile in map(Profile.load, sorted(folder.glob("*.json")))}
+
+
+SHIPPED: dict[str, Profile] = _read_shipped()
+"""Measured profiles of the models that can be embedded, by model name in lower case."""
