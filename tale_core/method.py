@@ -7,11 +7,17 @@ it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same 
 
 from __future__ import annotations
 
-import math
+import functools
+import operator
 from typing import TYPE_CHECKING, Any
 
 from tale_core.elasticity import observe
-from tale_core.errors import BudgetOverrunError, InvalidValueError, TruncatedAnswerError
+from tale_core.errors import (
+    BudgetOverrunError,
+    InvalidValueError,
+    PolicyViolationError,
+    TruncatedAnswerError,
+)
 from tale_core.estimators import FixedEstimator, ZeroShotEstimator
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journal, UsageEvent
 from tale_core.flows import observed
@@ -33,8 +39,6 @@ from tale_core.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tale_core.profile import Profile
 
 _RETRY_FACTOR = 2
@@ -171,25 +175,10 @@ class QuestionRun:
 
     def plan(self) -> Flow[Plan]:
         """Estimate, and return how to ask. Makes no call that the user sees."""
-        method = self.method
-        budget = Budget(source="none")
-        framing = Framing()
-        if self.question.strip():
-            if method.style.budgeted:
-                estimate = yield from self._estimate()
-                budget, kind = method.policy.decide(estimate)
-                if kind is not None:
-                    self._note_event(
-                        ElasticityEvent(
-                            question_id=self.question_id,
-                            kind=kind,
-                            budget=budget.tokens,
-                            estimate=estimate.tokens,
-                            detail=estimate.detail,
-                        )
-                    )
-            framing = method.style.frame(self.question, budget.tokens, language=method.language)
-        return self._planned(budget, framing, attempt=1)
+        budget = Budget()
+        if self.method.style.budgeted and self.question.strip():
+            budget = yield from self._budget()
+        return self._planned(budget, attempt=1)
 
     def answer(self) -> Flow[Answer]:
         """Estimate, ask, and ask again where the policy says so.
@@ -217,7 +206,7 @@ class QuestionRun:
         usage = reply.usage
         if usage is None:
             usage = estimate_usage(plan.call().messages, reply.text)
-        self._note_usage("reason", usage, reply, budget=plan.budget.tokens, style=plan.style)
+        self._note_usage("reason", usage, reply, plan)
         observations = observe(
             reply,
             usage,
@@ -245,60 +234,60 @@ class QuestionRun:
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
         policy, plan = self.method.policy, answer.plan
-        actual, budget = answer.reason_usage.output_tokens, plan.budget.tokens
-        kinds = {event.kind for event in answer.observed}
-        truncated = ElasticityKind.TRUNCATED in kinds
-        overrun = ElasticityKind.OVERRUN in kinds
-        if truncated and policy.on_truncation == "raise":
-            raise TruncatedAnswerError(
-                f"the answer was cut or is empty after {actual} output tokens (budget {budget}); raise the "
-                "model's own output limit, or set on_truncation='retry' or 'record'",
-                text=answer.reply.text,
-            )
-        if overrun and policy.on_overrun == "raise":
-            raise BudgetOverrunError(
-                f"the answer took {actual} output tokens with a budget of {budget}; raise the budget or the "
-                "tolerance, or set on_overrun='retry' or 'record'",
-                text=answer.reply.text,
-            )
-        if plan.attempt > policy.retries or budget is None:
+        actions = {event.kind: policy.action(event.kind) for event in answer.observed}
+        for kind, action in actions.items():
+            if action == "raise":
+                raise _violation(kind, answer)
+        if plan.budget.tokens is None or plan.attempt > policy.retries:
             return None
-        if truncated and policy.on_truncation == "retry":
+        if actions.get(ElasticityKind.TRUNCATED) == "retry":
             return self._replanned(plan, None)
-        if overrun and policy.on_overrun == "retry":
-            return self._replanned(plan, math.ceil(budget * _RETRY_FACTOR))
+        if actions.get(ElasticityKind.OVERRUN) == "retry":
+            return self._replanned(plan, plan.budget.tokens * _RETRY_FACTOR)
         return None
+
+    def _budget(self) -> Flow[Budget]:
+        estimate = yield from self._estimate()
+        budget, kind = self.method.policy.decide(estimate)
+        if kind is not None:
+            self._note_event(
+                ElasticityEvent(
+                    question_id=self.question_id,
+                    kind=kind,
+                    budget=budget.tokens,
+                    estimate=estimate.tokens,
+                    detail=estimate.detail,
+                )
+            )
+        return budget
 
     def _estimate(self) -> Flow[Estimate]:
         estimator = self.method.estimator
         try:
-            return (yield from observed(estimator.estimate(self.question), self._note_estimate))
+            estimate = yield from observed(estimator.estimate(self.question), self._note_estimate)
         except Exception as exc:
             if self.method.policy.on_estimator_error == "raise":
                 raise
             return Estimate(source=estimator.name, detail=f"the estimator raised {type(exc).__name__}")
+        if not isinstance(estimate, Estimate):
+            raise InvalidValueError(
+                f"an estimator's flow returns an Estimate; {estimator!r} returned {estimate!r}"
+            )
+        return estimate
 
     def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
         self._estimates.append((call, reply))
         usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
         self._note_usage(call.role, usage, reply)
 
-    def _note_usage(
-        self,
-        role: Role,
-        usage: Usage,
-        reply: ModelReply,
-        *,
-        budget: int | None = None,
-        style: str | None = None,
-    ) -> None:
+    def _note_usage(self, role: Role, usage: Usage, reply: ModelReply, plan: Plan | None = None) -> None:
         self.journal.append(
             UsageEvent(
                 question_id=self.question_id,
                 role=role,
                 usage=usage,
-                budget=budget,
-                style=style,
+                budget=None if plan is None else plan.budget.tokens,
+                style=None if plan is None else plan.style,
                 model=reply.model,
                 finish_reason=reply.finish_reason,
                 seconds=reply.seconds,
@@ -313,13 +302,16 @@ class QuestionRun:
         """Total the estimator's calls: all measured, or all by the tokenizer, never a mixture."""
         if not self._estimates:
             return None
-        usages = [reply.usage for _, reply in self._estimates]
-        if any(usage is None or usage.source == "estimated" for usage in usages):
-            return _total([estimate_usage(call.messages, reply.text) for call, reply in self._estimates])
-        return _total([usage for usage in usages if usage is not None])
+        usages = [reply.usage for _, reply in self._estimates if reply.usage is not None]
+        if len(usages) < len(self._estimates) or any(usage.source == "estimated" for usage in usages):
+            usages = [estimate_usage(call.messages, reply.text) for call, reply in self._estimates]
+        return functools.reduce(operator.add, usages)
 
-    def _planned(self, budget: Budget, framing: Framing, *, attempt: int) -> Plan:
+    def _planned(self, budget: Budget, *, attempt: int) -> Plan:
         style = self.method.style
+        framing = Framing()
+        if self.question.strip():
+            framing = style.frame(self.question, budget.tokens, language=self.method.language)
         self.journal.append(
             BudgetEvent(
                 question_id=self.question_id,
@@ -340,8 +332,7 @@ class QuestionRun:
 
     def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
         budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)
-        framing = self.method.style.frame(self.question, tokens, language=self.method.language)
-        return self._planned(budget, framing, attempt=plan.attempt + 1)
+        return self._planned(budget, attempt=plan.attempt + 1)
 
 
 def as_estimator(estimator: Estimator | int | None) -> Estimator:
@@ -365,8 +356,16 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
     )
 
 
-def _total(usages: Sequence[Usage]) -> Usage:
-    total = usages[0]
-    for usage in usages[1:]:
-        total = total + usage
-    return total
+def _violation(kind: ElasticityKind, answer: Answer) -> PolicyViolationError:
+    actual, budget = answer.reason_usage.output_tokens, answer.plan.budget.tokens
+    if kind is ElasticityKind.TRUNCATED:
+        return TruncatedAnswerError(
+            f"the answer was cut or is empty after {actual} output tokens (budget {budget}); raise the "
+            "model's own output limit, or set on_truncation='retry' or 'record'",
+            text=answer.reply.text,
+        )
+    return BudgetOverrunError(
+        f"the answer took {actual} output tokens with a budget of {budget}; raise the budget or the "
+        "tolerance, or set on_overrun='retry' or 'record'",
+        text=answer.reply.text,
+    )
