@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, TypeAlias
 
-from tale_core.types import CountSource, FinishReason, Record, Role, Usage
+from tale_core.types import CountSource, FinishReason, Lever, Record, Role, Usage
 
 
 class ElasticityKind(str, Enum):
@@ -37,13 +37,19 @@ class BudgetEvent(Record):
     question_id: str
     """The question's run id, as the framework gives it."""
     budget: int | None
-    """Output tokens the prompt asks for; None means no budget."""
+    """Output tokens asked for; None means no budget."""
     source: str
     """Who chose it."""
     estimate: int | None = None
     """What the estimator said, in output tokens."""
     style: str
-    """The prompt style that carries it."""
+    """The prompt style in use."""
+    lever: Lever | None = None
+    """What carries the budget: the prompt or a native knob; None without a budget."""
+    lever_value: str | int | None = None
+    """What the native knob is set to: an effort level, or a thinking budget in tokens."""
+    lever_why: str = ""
+    """Why this lever and this value, in words."""
 
 
 class UsageEvent(Record):

@@ -21,15 +21,18 @@ from tale_core.errors import (
 from tale_core.estimators import FixedEstimator, ZeroShotEstimator
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journal, UsageEvent
 from tale_core.flows import observed
+from tale_core.knobs import prompt_lever
 from tale_core.policy import BudgetPolicy
 from tale_core.prompts import get_style
 from tale_core.tokens import estimate_usage
 from tale_core.types import (
     Budget,
+    ChooseLever,
     Estimate,
     Estimator,
     Flow,
     Framing,
+    KnobSetting,
     ModelCall,
     ModelReply,
     Record,
@@ -50,13 +53,15 @@ class Plan(Record):
     question: str
     """The question, unframed."""
     budget: Budget
-    """The budget that the framing carries."""
+    """The budget that the framing or a native knob carries."""
     framing: Framing
     """What goes around the question."""
     style: str
     """Name of the prompt style."""
     reasons: bool = True
-    """Whether the style asks for reasoning."""
+    """Whether the prompt asks for reasoning."""
+    setting: KnobSetting | None = None
+    """The lever that carries the budget; None without a budget."""
     attempt: int = 1
     """1 for the first asking, 2 for the first retry, ..."""
 
@@ -67,6 +72,7 @@ class Plan(Record):
             messages=self.framing.messages(self.question),
             framing=self.framing,
             budget=self.budget.tokens,
+            setting=self.setting,
         )
 
 
@@ -89,11 +95,15 @@ class Answer(Record):
     def summary(self) -> dict[str, Any]:
         """Return what adapters attach to their own message: plain, JSON-ready data."""
         estimate = self.estimate_usage
+        setting = self.plan.setting
         return {
             "budget": self.plan.budget.tokens,
             "source": self.plan.budget.source,
             "estimate": self.plan.budget.estimate,
             "style": self.plan.style,
+            "lever": None if setting is None else setting.lever,
+            "lever_value": None if setting is None else setting.value,
+            "lever_why": "" if setting is None else setting.why,
             "attempts": self.plan.attempt,
             "estimate_usage": None if estimate is None else estimate.model_dump(mode="json"),
             "reason_usage": self.reason_usage.model_dump(mode="json"),
@@ -141,7 +151,15 @@ class TaleMethod:
         self.language = language
         self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
-    def begin(self, question: str, *, question_id: str = "", shown: str | None = None) -> QuestionRun:
+    def begin(
+        self,
+        question: str,
+        *,
+        question_id: str = "",
+        shown: str | None = None,
+        context: str | None = None,
+        lever: ChooseLever | None = None,
+    ) -> QuestionRun:
         """Start one question.
 
         Args:
@@ -149,19 +167,32 @@ class TaleMethod:
                 turn that only returns tool results), which asks without a budget and without framing.
             question_id: The framework's run id, copied into every event.
             shown: The text that the framing goes around, where it is more than the question.
+            context: The text that the estimator sees, where it is more than the question.
+            lever: Decides what carries the budget; None for the prompt. A native knob takes the place of the
+                whole framing: a model that thinks by itself, told to think step by step as well, writes its
+                reasoning twice.
         """
-        return QuestionRun(self, question, question_id=question_id, shown=shown)
+        return QuestionRun(self, question, question_id=question_id, shown=shown, context=context, lever=lever)
 
 
 class QuestionRun:
     """One question under way; made by `TaleMethod.begin`."""
 
     def __init__(
-        self, method: TaleMethod, question: str, *, question_id: str = "", shown: str | None = None
+        self,
+        method: TaleMethod,
+        question: str,
+        *,
+        question_id: str = "",
+        shown: str | None = None,
+        context: str | None = None,
+        lever: ChooseLever | None = None,
     ) -> None:
         self.method = method
+        self.lever = prompt_lever if lever is None else lever
         self.question = question
         self.shown = question if shown is None else shown
+        self.context = question if context is None else context
         self.question_id = question_id
         self.journal: Journal = []
         """Events not yet taken by the adapter, in order."""
@@ -233,18 +264,27 @@ class QuestionRun:
             BudgetOverrunError: The answer overran and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
+        self.enforce(answer)
         policy, plan = self.method.policy, answer.plan
         actions = {event.kind: policy.action(event.kind) for event in answer.observed}
-        for kind, action in actions.items():
-            if action == "raise":
-                raise _violation(kind, answer)
         if plan.budget.tokens is None or plan.attempt > policy.retries:
             return None
         if actions.get(ElasticityKind.TRUNCATED) == "retry":
             return self._replanned(plan, None)
         if actions.get(ElasticityKind.OVERRUN) == "retry":
-            return self._replanned(plan, plan.budget.tokens * _RETRY_FACTOR)
+            return self._relaxed(plan, plan.budget.tokens * _RETRY_FACTOR)
         return None
+
+    def enforce(self, answer: Answer) -> None:
+        """Raise what the policy raises for an answer; the whole reaction where asking again is out of the question.
+
+        Raises:
+            BudgetOverrunError: The answer overran and the policy says raise.
+            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+        """
+        for event in answer.observed:
+            if self.method.policy.action(event.kind) == "raise":
+                raise _violation(event.kind, answer)
 
     def _budget(self) -> Flow[Budget]:
         estimate = yield from self._estimate()
@@ -264,7 +304,7 @@ class QuestionRun:
     def _estimate(self) -> Flow[Estimate]:
         estimator = self.method.estimator
         try:
-            estimate = yield from observed(estimator.estimate(self.question), self._note_estimate)
+            estimate = yield from observed(estimator.estimate(self.context), self._note_estimate)
         except Exception as exc:
             if self.method.policy.on_estimator_error == "raise":
                 raise
@@ -310,7 +350,9 @@ class QuestionRun:
     def _planned(self, budget: Budget, *, attempt: int) -> Plan:
         style = self.method.style
         framing = Framing()
-        if self.question.strip():
+        setting = None if budget.tokens is None else self.lever(budget.tokens)
+        native = setting is not None and setting.native
+        if self.question.strip() and not native:
             framing = style.frame(self.question, budget.tokens, language=self.method.language)
         self.journal.append(
             BudgetEvent(
@@ -319,6 +361,9 @@ class QuestionRun:
                 source=budget.source,
                 estimate=budget.estimate,
                 style=style.name,
+                lever=None if setting is None else setting.lever,
+                lever_value=None if setting is None else setting.value,
+                lever_why="" if setting is None else setting.why,
             )
         )
         return Plan(
@@ -326,9 +371,17 @@ class QuestionRun:
             budget=budget,
             framing=framing,
             style=style.name,
-            reasons=style.reasons,
+            reasons=style.reasons and not native,
+            setting=setting,
             attempt=attempt,
         )
+
+    def _relaxed(self, plan: Plan, tokens: int) -> Plan | None:
+        """Plan a retry with more room; None where the knob would not move, so that nothing would change."""
+        before = plan.setting
+        if before is not None and before.native and self.lever(tokens).value == before.value:
+            return None
+        return self._replanned(plan, tokens)
 
     def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
         budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)

@@ -132,6 +132,34 @@ class Framing(Record):
         return Framing(before=f"{shown}\n\n{self.before}", after=self.after)
 
 
+Lever: TypeAlias = Literal["prompt", "effort", "thinking_budget"]
+"""What carries a budget: words in the prompt, the model's effort level, or its thinking budget in tokens."""
+
+
+class KnobSetting(Record):
+    """How a budget reaches the model, or how thinking is kept out of a call that needs none."""
+
+    lever: Lever
+    """What carries the budget; ``prompt`` means that no native parameter is sent."""
+    value: str | int | None = None
+    """The effort level, or the thinking budget in tokens (0 switches thinking off); None for ``prompt``."""
+    why: str = ""
+    """Why this lever and this value, in words."""
+    cap: int | None = Field(default=None, ge=1)
+    """Output cap to send, with head-room for thinking; None leaves the model's own."""
+    temperature: bool = True
+    """Whether the model accepts a temperature under this setting."""
+
+    @property
+    def native(self) -> bool:
+        """Whether a parameter of the provider carries the budget."""
+        return self.lever != "prompt"
+
+
+ChooseLever: TypeAlias = Callable[[int], KnobSetting]
+"""Decides which lever carries a budget, in output tokens."""
+
+
 class ModelCall(Record):
     """One model call that a flow asks its driver to make."""
 
@@ -141,7 +169,9 @@ class ModelCall(Record):
     framing: Framing | None = None
     """On ``reason`` calls: the framing alone, for adapters that inject it into native messages."""
     budget: int | None = None
-    """The budget that the prompt names, in output tokens."""
+    """The budget that the call is made under, in output tokens."""
+    setting: KnobSetting | None = None
+    """On ``reason`` calls: the lever that carries the budget; None without a budget."""
     temperature: float | None = None
     """Sampling temperature; None leaves the model's own."""
     max_tokens: int | None = Field(default=None, ge=1)
