@@ -29,7 +29,7 @@ _LABEL_BEFORE = re.compile(
     r"(?: (?:budget|预算|預算) \D{0,12} | (?<!\d)(?<!\d\s) tokens?\b \D{0,12} [:=] \W{0,4} ) \Z",
     re.IGNORECASE | re.VERBOSE,
 )
-_LABEL_AFTER = re.compile(r"[\s-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
+_LABEL_AFTER = re.compile(r"[\s\]】)*-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
 _LONGEST_LABEL = 24
 _MOST_DIGITS = 18
 _HUGE = 10**18
