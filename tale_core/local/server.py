@@ -1,0 +1,278 @@
+"""LocalServer: llama.cpp behind an OpenAI-compatible API on this machine, and the one that a process shares."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from tale_core.errors import MissingExtraError, ServerError
+from tale_core.local import _process
+from tale_core.local._progress import progress
+from tale_core.local.weights import Weights, find_weights, verify_weights
+from tale_core.types import Record
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from tale_core.local.catalogue import WeightsFile
+
+_HEALTH_TIMEOUT = 5.0
+_STOP_TIMEOUT = 5.0
+_LOG_TAIL = 400
+
+
+class ServerSettings(Record):
+    """How a server runs."""
+
+    parallel: int = Field(default=4, ge=1)
+    """Requests answered at the same time."""
+    context: int = Field(default=4096, ge=1)
+    """Tokens of prompt and answer together, for each request."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads; None takes one per core."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """TCP port on 127.0.0.1; 0 takes any free one."""
+    prompt_cache: int = Field(default=256, ge=0)
+    """Megabytes of memory for prompt prefixes beyond those of the requests at hand."""
+    timeout: float = Field(default=300.0, gt=0)
+    """Seconds to wait until the model is loaded."""
+
+
+class LocalServer:
+    """A running server; stopped by `close`, at the end of a ``with`` block, or when the interpreter exits.
+
+    It runs in a process of its own and listens on 127.0.0.1 alone. A forked child may use it, but only the
+    process that started it stops it.
+
+    Args:
+        weights: The weights to serve.
+        settings: How to serve them.
+
+    Raises:
+        ServerError: It did not start.
+        CorruptWeightsError: It did not start because the weights are damaged.
+        MissingExtraError: ``xllamacpp`` is not installed.
+    """
+
+    def __init__(self, weights: Weights, settings: ServerSettings | None = None) -> None:
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingExtraError("xllamacpp", "local")
+        self.weights = weights
+        """What is served."""
+        self.settings = ServerSettings() if settings is None else settings
+        """How it is served."""
+        self._owner = os.getpid()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
+        self._process = _spawn(weights, self.settings, self._log.fileno())
+        atexit.register(self.close)
+        try:
+            with progress(f"Loading {weights.model}"):
+                self._address = self._wait_for_address()
+            self._check_health()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def model(self) -> str:
+        """The model's name, as the server reports it."""
+        return self.weights.model
+
+    @property
+    def base_url(self) -> str:
+        """Where OpenAI clients connect; ends in ``/v1``."""
+        return f"{self._address}/v1"
+
+    @property
+    def port(self) -> int:
+        """The TCP port on 127.0.0.1."""
+        return urlsplit(self._address).port or 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server answers."""
+        try:
+            self._check_health()
+        except ServerError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop the server; harmless when it has stopped, and in a forked child."""
+        if os.getpid() != self._owner:
+            return
+        atexit.unregister(self.close)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LocalServer {self.model} at {self.base_url}>"
+
+    def _wait_for_address(self) -> str:
+        """Read the address, which the server reports once its model is loaded."""
+        assert self._process.stdout is not None  # noqa: S101  # it was opened as a pipe
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        watchdog = threading.Timer(self.settings.timeout, give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
+        if line:
+            return str(json.loads(line)[_process.READY])
+        if late.is_set():
+            raise ServerError(
+                f"the server of {self.model} was not ready after {self.settings.timeout:g} seconds; "
+                "give it more time (ServerSettings.timeout), or stop what else keeps this machine busy"
+            )
+        raise self._start_failure()
+
+    def _start_failure(self) -> ServerError:
+        """Say why the server's process ended before it listened.
+
+        Raises:
+            CorruptWeightsError: Because the weights are damaged.
+        """
+        status = self._process.wait(_STOP_TIMEOUT)
+        verify_weights(self.weights)
+        self._log.seek(0)
+        last = self._log.read().decode(errors="replace").strip()[-_LOG_TAIL:].splitlines()[-1:]
+        return ServerError(
+            f"the server did not start with {str(self.weights.path)!r} (exit status {status}"
+            f"{': ' + last[0] if last else ''}); check that the file is a model that llama.cpp runs and that "
+            "enough memory is free, or run: tale doctor"
+        )
+
+    def _check_health(self) -> None:
+        # Not through a library that reads proxy settings: the address is this machine's own.
+        address = urlsplit(self._address)
+        connection = http.client.HTTPConnection(
+            address.hostname or "127.0.0.1", address.port, timeout=_HEALTH_TIMEOUT
+        )
+        try:
+            connection.request("GET", "/health")
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as exc:
+            raise ServerError(
+                f"the server of {self.model} at {self._address} does not answer ({type(exc).__name__}); "
+                "start it again with tale_core.local.serve()"
+            ) from exc
+        finally:
+            connection.close()
+        if status != http.HTTPStatus.OK:
+            raise ServerError(
+                f"the server of {self.model} at {self._address} is not healthy (status {status}); "
+                "close it and start it again with tale_core.local.serve()"
+            )
+
+
+def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.Popen[str]:
+    arguments = {
+        "path": str(weights.path),
+        "model": weights.model,
+        "port": settings.port,
+        "parallel": settings.parallel,
+        "context": settings.context,
+        "threads": os.cpu_count() or 1 if settings.threads is None else settings.threads,
+        "prompt_cache": settings.prompt_cache,
+    }
+    # Out of the terminal's reach: Ctrl-C stops the caller, who then stops the server.
+    group: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(  # noqa: S603  # our own script, with the interpreter at hand
+        [sys.executable, _process.__file__, json.dumps(arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        **group,
+    )
+
+
+_lock = threading.Lock()
+_servers: dict[tuple[str, ServerSettings], LocalServer] = {}
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread that does not exist there may hold it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def serve(
+    model: str | None = None,
+    *,
+    model_path: WeightsFile | None = None,
+    settings: ServerSettings | None = None,
+) -> LocalServer:
+    """Return this process's server of a model, starting it on first use.
+
+    Args:
+        model: A name of the catalogue; None for whatever ``TALE_MODEL_PATH`` names, or else the default. With
+            ``model_path`` any name: it is what the server calls the model.
+        model_path: A GGUF file to use instead.
+        settings: How to serve it; each combination has its own server.
+
+    Returns:
+        A server that answers, stopped when the interpreter exits.
+
+    Raises:
+        WeightsNotFoundError: The weights are nowhere; the message lists every way to get them.
+        CorruptWeightsError: The weights are not what they should be.
+        ServerError: The server did not start.
+        UnknownModelError: No such name in the catalogue.
+        MissingExtraError: A package of the extra ``local`` is not installed.
+    """
+    with _lock:
+        weights = find_weights(model, path=model_path)
+        key = (weights.model_dump_json(), ServerSettings() if settings is None else settings)
+        server = _servers.get(key)
+        if server is None or not server.alive:
+            if server is not None:
+                server.close()
+            server = _servers[key] = LocalServer(weights, key[1])
+        return server
