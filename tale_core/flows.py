@@ -85,23 +85,30 @@ async def arun(flow: Flow[T], acall: ACall) -> T:
         return step.value
 
 
-def observed(flow: Flow[T], note: Callable[[ModelCall, ModelReply], None]) -> Flow[T]:
+def observed(
+    flow: Flow[T],
+    note: Callable[[ModelCall, ModelReply], None],
+    *,
+    recall: Callable[[ModelCall], ModelReply | None] | None = None,
+) -> Flow[T]:
     """Return the same flow, telling ``note`` of every call that was answered.
 
     Args:
         flow: The flow to pass through.
         note: Receives each call with its reply, before the flow goes on.
+        recall: Answers what is known already, so that the driver never sees that call, nor ``note``.
     """
     with closing(flow):
         step = _step(flow, None)
         while not isinstance(step, _Returned):
-            outcome: ModelReply | Exception
-            try:
-                outcome = yield step
-            except Exception as exc:  # noqa: BLE001  # the inner flow decides
-                outcome = exc
-            else:
-                note(step, outcome)
+            outcome: ModelReply | Exception | None = None if recall is None else recall(step)
+            if outcome is None:
+                try:
+                    outcome = yield step
+                except Exception as exc:  # noqa: BLE001  # the inner flow decides
+                    outcome = exc
+                else:
+                    note(step, outcome)
             step = _step(flow, outcome)
         return step.value
 

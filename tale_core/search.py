@@ -7,17 +7,17 @@ cost grows although the budget shrank, and ends with a greedy descent in small s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
 from tale_core.curves import BudgetRange, Point, Probe, ideal_range, points_of, rebounds
-from tale_core.errors import EmptyAnswerError, InvalidValueError
+from tale_core.errors import InvalidValueError
 from tale_core.flows import run
+from tale_core.probing import Asking, check_budgeted, probe
 from tale_core.prompts import VANILLA, get_style
-from tale_core.tokens import estimate_usage
-from tale_core.types import Flow, Message, ModelCall, ModelReply, Record, Verdict
+from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
     from tale_core.types import Grade, Style
@@ -43,25 +43,15 @@ def feasible(reference: Point, candidate: Point) -> bool:
     return candidate.tokens < reference.tokens
 
 
-class SearchSettings(Record):
+class SearchSettings(Asking):
     """How a search is done; with the question and the model it determines the calls."""
 
     method: Method = "bisect"
     """The strategy."""
-    style: str = "tale"
-    """Name of the prompt style that carries the budget."""
-    samples: int = Field(default=1, ge=1)
-    """Answers per budget; their majority decides. More than one for models that are not deterministic."""
     max_calls: int = Field(default=40, ge=2)
     """Most answers asked for, the vanilla one included; a judge's calls come on top, at most one an answer."""
     precision: float = Field(default=0.1, gt=0, lt=1)
     """Step of the greedy descent, and width at which the bisection ends, as a share of the budget."""
-    language: str = "auto"
-    """Language of the framing."""
-    temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature; None leaves the model's own."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Hard output cap of every answer; None leaves the model's own."""
 
 
 class SearchTrace(Record):
@@ -173,11 +163,7 @@ def search_budget(
 
 
 def _check(settings: SearchSettings, style: Style) -> None:
-    if not style.budgeted:
-        raise InvalidValueError(
-            f"style {style.name!r} carries no budget, so there is none to search; use 'tale' or another "
-            "budgeted style"
-        )
+    check_budgeted(style)
     if settings.max_calls < 2 * settings.samples:
         raise InvalidValueError(
             f"max_calls must be at least 2 x samples = {2 * settings.samples} (vanilla and one budget), "
@@ -240,77 +226,9 @@ class _Search:
         return self.points[budget]
 
     def _probe(self, budget: int | None, sample: int) -> Flow[Probe]:
-        call = self._call(budget, sample)
-        reply = yield call
-        verdict = yield from graded(self._grade, answer_text(reply))
-        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
-        return Probe(
-            budget=budget,
-            sample=sample,
-            usage=usage,
-            verdict=verdict,
-            finish_reason=reply.finish_reason,
-            text=reply.text,
-            seconds=reply.seconds,
-            model=reply.model,
-        )
-
-    def _call(self, budget: int | None, sample: int) -> ModelCall:
-        return reasoning_call(
-            self.question, VANILLA if budget is None else self._style, budget, sample, self.settings
-        )
-
-
-def reasoning_call(
-    question: str, style: Style, budget: int | None, sample: int, settings: SearchSettings
-) -> ModelCall:
-    """Return the call that asks a question under a budget.
-
-    Args:
-        question: The question, unframed.
-        style: The prompt style.
-        budget: Output tokens to ask for; None asks without a budget.
-        sample: Which of several independent answers it is to be.
-        settings: Language, temperature and output cap.
-    """
-    framing = style.frame(question, budget, language=settings.language)
-    return ModelCall(
-        role="reason",
-        messages=(Message(role="user", content=framing.apply(question)),),
-        framing=framing,
-        budget=budget,
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens,
-        sample=sample,
-    )
-
-
-def answer_text(reply: ModelReply) -> str:
-    """Return the text of an answer that is to be graded.
-
-    Raises:
-        EmptyAnswerError: The model stopped by itself without a word.
-    """
-    if not reply.text.strip() and reply.finish_reason != "length":
-        raise EmptyAnswerError(
-            f"the model answered nothing (finish reason {reply.finish_reason!r}); run again to retry"
-        )
-    return reply.text
-
-
-def graded(grade: Grade, text: str) -> Flow[Verdict]:
-    """Grade one answer, with the model calls that the grader needs, if any.
-
-    Args:
-        grade: A function of the text, or one that returns a flow.
-        text: The answer.
-    """
-    outcome = grade(text)
-    if isinstance(outcome, Generator):
-        return (yield from outcome)
-    if isinstance(outcome, bool):
-        return "correct" if outcome else "wrong"
-    return outcome
+        style = VANILLA if budget is None else self._style
+        call = self.settings.call(self.question, style, budget, sample)
+        return probe(call, self._grade)
 
 
 def _halving(search: _Search, vanilla: Point) -> Flow[StopReason]:
