@@ -276,7 +276,7 @@ class QuestionRun:
         return None
 
     def enforce(self, answer: Answer) -> None:
-        """Raise what the policy raises for an answer; the whole reaction where asking again is out of the question.
+        """Raise what the policy raises for an answer; all of `react` that suits an answer already streamed.
 
         Raises:
             BudgetOverrunError: The answer overran and the policy says raise.

@@ -1,0 +1,213 @@
+"""LangChain's messages to the core's records, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+)
+from langchain_core.prompt_values import PromptValue
+
+from tale_core.errors import InvalidValueError, UnexpectedReplyError
+from tale_core.tokens import estimate_usage
+from tale_core.types import Message, ModelReply, Usage
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LanguageModelInput
+
+    from tale_core.types import FinishReason, Framing
+
+_CLASSES: dict[str, type[BaseMessage]] = {
+    "system": SystemMessage,
+    "user": HumanMessage,
+    "assistant": AIMessage,
+}
+_SPEAKERS = {"system": "System", "human": "User", "ai": "Assistant", "tool": "Tool"}
+
+# Where providers say why they stopped (chat completions, Anthropic, Bedrock, Ollama, the Responses API) ...
+_FINISH_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
+# ... and what they say, in lower case.
+_FINISH: dict[str, FinishReason] = {
+    **dict.fromkeys(("stop", "end_turn", "stop_sequence", "complete", "completed", "eos_token"), "stop"),
+    **dict.fromkeys(
+        ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
+        "length",
+    ),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(
+        ("content_filter", "safety", "refusal", "recitation", "prohibited_content"), "content_filter"
+    ),
+}
+
+
+def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
+    """Return what a caller passed to a model as a new list of messages; the messages stay the caller's.
+
+    Raises:
+        InvalidValueError: Not a str, a prompt value or a list of messages.
+    """
+    if isinstance(given, str):
+        return [HumanMessage(given)]
+    if isinstance(given, PromptValue):
+        return list(given.to_messages())
+    if isinstance(given, Sequence):
+        return convert_to_messages(given)
+    raise InvalidValueError(
+        f"a question is a str, a prompt value or a list of messages, got {type(given).__name__}; "
+        "put a prompt before the model: prompt | TALERunnable(model)"
+    )
+
+
+def from_core(message: Message) -> BaseMessage:
+    """Return LangChain's message of the same role."""
+    return _CLASSES[message.role](message.content)
+
+
+def asked_at(messages: Sequence[BaseMessage]) -> int | None:
+    """Return the position of the question: the last message, if a human wrote it.
+
+    System messages after it do not count. None means there is no question to estimate: the turn returns tool
+    results, or goes on from the model's own words.
+    """
+    for position in range(len(messages) - 1, -1, -1):
+        if isinstance(messages[position], HumanMessage):
+            return position
+        if not isinstance(messages[position], SystemMessage):
+            return None
+    return None
+
+
+def question_of(messages: Sequence[BaseMessage]) -> str:
+    """Return the text of the question; empty when there is none, or it has no text."""
+    position = asked_at(messages)
+    return "" if position is None else str(messages[position].text)
+
+
+def transcript_of(messages: Sequence[BaseMessage]) -> str:
+    """Return the whole conversation as text; images and tool calls are left out."""
+    return "\n\n".join(
+        f"{_SPEAKERS.get(message.type, message.type)}: {message.text}" for message in messages if message.text
+    )
+
+
+def framed(messages: Sequence[BaseMessage], framing: Framing) -> list[BaseMessage]:
+    """Return the messages with the framing in place, on a copy of the question alone.
+
+    Args:
+        messages: The user's messages, which stay as they are.
+        framing: Goes around the last human message; its examples go right before that message.
+    """
+    position = asked_at(messages)
+    if position is None:
+        return list(messages)
+    question = messages[position]
+    content = _around(question.content, framing)
+    return [
+        *messages[:position],
+        *map(from_core, framing.examples),
+        question.model_copy(update={"content": content}),
+        *messages[position + 1 :],
+    ]
+
+
+def _around(content: str | list[str | dict[Any, Any]], framing: Framing) -> str | list[str | dict[Any, Any]]:
+    if isinstance(content, str):
+        return framing.apply(content)
+    before = [{"type": "text", "text": framing.before}] if framing.before else []
+    after = [{"type": "text", "text": framing.after}] if framing.after else []
+    return [*before, *content, *after]
+
+
+def to_reply(
+    message: object, prompt: Sequence[BaseMessage], *, seconds: float | None = None, ended: bool = True
+) -> ModelReply:
+    """Return a model's message as the core's record.
+
+    Args:
+        message: What the model answered.
+        prompt: What it was asked, to estimate the usage where the provider reports none.
+        seconds: Wall-clock seconds of the call.
+        ended: Whether the model came to its own end. A stream that was left counts as whole when its
+            usage had already arrived.
+
+    Raises:
+        UnexpectedReplyError: The answer is not an AIMessage.
+    """
+    if not isinstance(message, AIMessage):
+        raise _unexpected(message)
+    usage, reason = usage_of(message), finish_reason_of(message)
+    if not ended and (usage is None or reason is None):
+        usage, reason = None, "closed"
+    if usage is None:
+        usage = estimate_usage([str(one.text) for one in prompt], _written(message))
+    metadata = message.response_metadata
+    return ModelReply(
+        text=str(message.text),
+        usage=usage,
+        finish_reason=reason,
+        model=metadata.get("model_name") or metadata.get("model"),
+        seconds=seconds,
+        native=message,
+    )
+
+
+def usage_of(message: AIMessage) -> Usage | None:
+    """Return what the provider says the call took; None when it says nothing, or not all of it."""
+    reported: Mapping[str, Any] = message.usage_metadata or {}
+    sent, written = reported.get("input_tokens"), reported.get("output_tokens")
+    if sent is None or written is None:
+        return None
+    # Under OpenAI's service tiers the key carries the tier: flex_reasoning, priority_reasoning.
+    details = reported.get("output_token_details") or {}
+    thinking = [
+        count
+        for name, count in details.items()
+        if (name == "reasoning" or name.endswith("_reasoning")) and isinstance(count, int)
+    ]
+    return Usage(input_tokens=sent, output_tokens=written, reasoning_tokens=sum(thinking) if thinking else None)
+
+
+def finish_reason_of(message: AIMessage) -> FinishReason | None:
+    """Return why the model stopped; None when the provider does not say, or says something unknown."""
+    metadata = message.response_metadata
+    said = next((metadata[key] for key in _FINISH_KEYS if metadata.get(key)), None)
+    if said == "incomplete":
+        said = (metadata.get("incomplete_details") or {}).get("reason")
+    reason = _FINISH.get(str(said).lower())
+    # Several providers report a plain stop when the model calls tools.
+    return "tool_calls" if message.tool_calls and reason != "length" else reason
+
+
+def _written(message: AIMessage) -> str:
+    """Return all that the model wrote, thinking and tool calls included, to count its tokens."""
+    blocks = message.content_blocks
+    return " ".join(
+        str(block.get("text") or block.get("reasoning") or block.get("args") or "") for block in blocks
+    )
+
+
+def as_chunk(message: object) -> AIMessageChunk:
+    """Return a message as a chunk, so that it adds up with what follows in a stream.
+
+    Raises:
+        UnexpectedReplyError: The model streams something else than messages.
+    """
+    if isinstance(message, AIMessageChunk):
+        return message
+    if isinstance(message, AIMessage):
+        return AIMessageChunk(**message.model_dump(exclude={"type"}))
+    raise _unexpected(message)
+
+
+def _unexpected(message: object) -> UnexpectedReplyError:
+    return UnexpectedReplyError(
+        f"a chat model answers with an AIMessage, got {type(message).__name__}; wrap the model alone and put "
+        "what follows behind it: TALERunnable(model) | parser"
+    )

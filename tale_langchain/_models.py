@@ -1,0 +1,156 @@
+"""Looking into a user's model, and rebuilding it: for the estimator, with tools, with structured output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tale_core.types import ModelCall
+
+ChatRunnable: TypeAlias = Runnable[LanguageModelInput, AIMessage]
+"""Anything that takes messages and answers with an AIMessage."""
+
+# Fields under which chat models keep their output limit.
+_LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens", "num_predict")
+# Bound arguments that shape an answer; an estimate must come as plain text, without much thought.
+_ANSWER_SHAPING = frozenset(
+    {
+        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "tool_config"),
+        *("response_format", "ls_structured_output_format", "structured_output_format", "strict", "format"),
+        *("response_schema", "response_json_schema", "response_mime_type", "output_config", "output_format"),
+        *("stop", "stop_sequences", "n", "logprobs", "top_logprobs", "modalities", "audio", "prediction"),
+        *("stream", "stream_options", "stream_usage", "thinking"),
+    }
+)
+
+
+def rebuilt(
+    model: Runnable[Any, Any],
+    change: Callable[[Runnable[Any, Any]], Runnable[Any, Any]],
+    *,
+    bound: Callable[[RunnableBindingBase[Any, Any]], Mapping[str, Any]] | None = None,
+) -> Runnable[Any, Any]:
+    """Return the same wrappers (bindings, retries, fallbacks, configurables) around changed models.
+
+    Args:
+        model: A model, possibly wrapped.
+        change: Applied to every model inside the wrappers.
+        bound: Returns the arguments of a rebuilt binding; None keeps them.
+    """
+
+    def inside(runnable: Any) -> Any:
+        return rebuilt(runnable, change, bound=bound) if isinstance(runnable, Runnable) else runnable
+
+    update: dict[str, Any]
+    if isinstance(model, RunnableBindingBase):
+        kwargs = model.kwargs if bound is None else bound(model)
+        update = {"bound": inside(model.bound), "kwargs": kwargs}
+    elif isinstance(model, RunnableWithFallbacks):
+        update = {"runnable": inside(model.runnable), "fallbacks": [*map(inside, model.fallbacks)]}
+    elif isinstance(model, RunnableConfigurableAlternatives):
+        others = {key: inside(other) for key, other in model.alternatives.items()}
+        update = {"default": inside(model.default), "alternatives": others}
+    elif isinstance(model, DynamicRunnable):
+        update = {"default": inside(model.default)}
+    elif isinstance(model, RunnableSequence):
+        update = {"last": inside(model.last)}
+    else:
+        return change(model)
+    copy: Runnable[Any, Any] = model.model_copy(update=update)
+    return copy
+
+
+def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
+    """Return the chat model inside the wrappers; None when there is none that can be seen."""
+    seen: list[Runnable[Any, Any]] = []
+
+    def note(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        seen.append(one)
+        return one
+
+    rebuilt(model, note)
+    return seen[0] if isinstance(seen[0], BaseChatModel) else None
+
+
+def name_of(model: Runnable[Any, Any]) -> str | None:
+    """Return the name of the chat model inside, as its provider knows it."""
+    inner = chat_model_of(model)
+    names = (getattr(inner, field, None) for field in ("model_name", "model", "model_id"))
+    return next((name for name in names if isinstance(name, str)), None)
+
+
+def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]) -> Runnable[Any, Any]:
+    """Return what a model's ``with_structured_output`` returned, with the model at its head changed.
+
+    Args:
+        structured: The model and its parser as a sequence; with ``include_raw`` the model stands under ``raw``.
+        change: Applied to the model.
+    """
+    if isinstance(structured, RunnableSequence):
+        return structured.model_copy(update={"first": at_head(structured.first, change)})
+    if isinstance(structured, RunnableParallel):
+        return RunnableParallel({**structured.steps__, "raw": change(structured.steps__["raw"])})
+    return change(structured)
+
+
+class EstimatorModel:
+    """A model as the estimator asks it: without tools and formats, cold and short where it can be set.
+
+    The user's own model is asked with its retries and fallbacks, but never touched: settings go into copies.
+
+    Args:
+        model: The user's model, possibly wrapped.
+    """
+
+    def __init__(self, model: Runnable[Any, Any]) -> None:
+        self._model = model
+        self._tuned: dict[tuple[float | None, int | None], ChatRunnable] = {}
+
+    def for_call(self, call: ModelCall) -> ChatRunnable:
+        """Return the model with the settings that a call asks for."""
+        key = (call.temperature, call.max_tokens)
+        if key not in self._tuned:
+            self._tuned[key] = _tuned(self._model, *key)
+        return self._tuned[key]
+
+
+def _tuned(model: Runnable[Any, Any], temperature: float | None, max_tokens: int | None) -> ChatRunnable:
+    def plain(binding: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
+        settings = _settings(chat_model_of(binding), temperature, max_tokens)
+        return {
+            name: settings.get(name, value)
+            for name, value in binding.kwargs.items()
+            if name not in _ANSWER_SHAPING
+        }
+
+    def tuned(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        if not isinstance(one, BaseChatModel):
+            return one
+        settings = _settings(one, temperature, max_tokens)
+        known = {name: value for name, value in settings.items() if name in type(one).model_fields}
+        # Without streaming no handler sees the estimator's tokens one by one.
+        return one.model_copy(update={**known, "disable_streaming": True}) if known else one
+
+    return rebuilt(model, tuned, bound=plain)
+
+
+def _settings(model: BaseChatModel | None, temperature: float | None, max_tokens: int | None) -> dict[str, Any]:
+    """Return what to set for an estimate, as far as the model's own profile allows it."""
+    profile = (model.profile if model is not None else None) or {}
+    settings: dict[str, Any] = {}
+    if temperature is not None and profile.get("temperature", True):
+        settings["temperature"] = temperature
+    if max_tokens is not None and not profile.get("reasoning_output", False):
+        # A model that thinks first would use up a small limit before it says a number.
+        settings.update(dict.fromkeys(_LIMITS, max_tokens))
+    if getattr(model, "thinking", None):
+        settings["thinking"] = None  # it forbids a temperature, and a guess needs none
+    return settings

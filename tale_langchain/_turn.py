@@ -1,0 +1,199 @@
+"""One question on its way through LangChain: the calls its flow plans, the events it leaves."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from tale_core.errors import UnexpectedReplyError
+from tale_langchain._convert import as_chunk, framed, from_core, to_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import RunnableConfig
+    from typing_extensions import Self
+
+    from tale_core.method import Answer, Plan, QuestionRun
+    from tale_core.types import Framing, ModelCall, ModelReply
+    from tale_langchain._models import ChatRunnable, EstimatorModel
+
+ESTIMATOR_TAGS = ("nostream", "tale:estimator")
+"""Tags of the estimator's runs: the first hides them from LangGraph's streams, the second names them."""
+_ESTIMATOR_NAME = "tale_estimator"
+
+
+class Request(NamedTuple):
+    """One model call in LangChain's terms."""
+
+    model: ChatRunnable
+    messages: list[BaseMessage]
+    config: RunnableConfig
+    kwargs: dict[str, Any]
+
+
+class Turn:
+    """Drives one question: answers the calls of its flow and passes its events on to the callbacks.
+
+    Args:
+        run: The question's flow.
+        messages: The user's messages.
+        reasoner: The user's model, asked with the user's own arguments.
+        estimator: The model that estimates.
+        manager: The callbacks of the surrounding run.
+        config: The configuration for child runs.
+        kwargs: The arguments that the user passed for the model.
+    """
+
+    def __init__(
+        self,
+        run: QuestionRun,
+        messages: list[BaseMessage],
+        *,
+        reasoner: ChatRunnable,
+        estimator: EstimatorModel,
+        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.run = run
+        self._messages = messages
+        self._reasoner = reasoner
+        self._estimator = estimator
+        # Sync or async as the methods that use it are: `call` and `dispatch`, or `acall` and `adispatch`.
+        self._manager: Any = manager
+        self._config = config
+        self._kwargs = kwargs
+
+    def call(self, call: ModelCall) -> ModelReply:
+        """Answer one call of the flow; with `acall` the only place where sync and async differ."""
+        self.dispatch()
+        model, messages, config, kwargs = self._request(call)
+        started = time.perf_counter()
+        answer = model.invoke(messages, config, **kwargs)
+        return to_reply(answer, messages, seconds=time.perf_counter() - started)
+
+    async def acall(self, call: ModelCall) -> ModelReply:
+        """Answer one call of the flow, asynchronously."""
+        await self.adispatch()
+        model, messages, config, kwargs = self._request(call)
+        started = time.perf_counter()
+        answer = await model.ainvoke(messages, config, **kwargs)
+        return to_reply(answer, messages, seconds=time.perf_counter() - started)
+
+    def dispatch(self) -> None:
+        """Pass new events on as custom events."""
+        for name, data in self._events():
+            self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
+
+    async def adispatch(self) -> None:
+        """Pass new events on as custom events, asynchronously."""
+        for name, data in self._events():
+            await self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
+
+    def answered(self, answer: Answer) -> AIMessage:
+        """Return the model's own message, a copy with the accounts in its metadata."""
+        message: AIMessage = answer.reply.native
+        metadata = {**message.response_metadata, "tale": answer.summary()}
+        return message.model_copy(update={"response_metadata": metadata})
+
+    def streaming(self, plan: Plan) -> StreamedAnswer:
+        """Return the answer to a plan as a context that watches its stream."""
+        return StreamedAnswer(self, plan, self._asked(plan.framing))
+
+    def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        events = self.run.drain()
+        # Most runs have no handler: then no record is turned into data.
+        return ((event.name, event.model_dump(mode="json")) for event in events if self._manager.handlers)
+
+    def _request(self, call: ModelCall) -> Request:
+        if call.role == "reason" and call.framing is not None:
+            return self._asked(call.framing)
+        messages = [*map(from_core, call.messages)]
+        return Request(self._estimator.for_call(call), messages, self._quiet_config(), {})
+
+    def _asked(self, framing: Framing) -> Request:
+        return Request(self._reasoner, framed(self._messages, framing), self._config, self._kwargs)
+
+    def _quiet_config(self) -> RunnableConfig:
+        """Return the configuration of the estimator's runs: traced like any other, but in no user's stream."""
+        callbacks = self._manager.get_child()
+        for handler in list(callbacks.handlers):
+            if hasattr(handler, "tap_output_iter"):  # what feeds astream_events and LangGraph's streams
+                callbacks.remove_handler(handler)
+        return {
+            **self._config,
+            "callbacks": callbacks,
+            "tags": [*self._config.get("tags", ()), *ESTIMATOR_TAGS],
+            "metadata": {**self._config.get("metadata", {}), "lc_source": _ESTIMATOR_NAME},
+            "run_name": _ESTIMATOR_NAME,
+        }
+
+
+class StreamedAnswer:
+    """An answer as it streams; leaving the context settles it, however that came about.
+
+    Args:
+        turn: The question.
+        plan: How it was asked.
+        request: The call whose stream is watched.
+    """
+
+    def __init__(self, turn: Turn, plan: Plan, request: Request) -> None:
+        self.request = request
+        self._turn = turn
+        self._plan = plan
+        self._chunks: list[AIMessageChunk] = []
+        self._started = time.perf_counter()
+        self._answer: Answer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._chunks:
+            return  # nothing was answered, as when a call fails
+        reply = to_reply(
+            self._chunks[0] + self._chunks[1:],
+            self.request.messages,
+            seconds=time.perf_counter() - self._started,
+            ended=kind is None,
+        )
+        self._answer = self._turn.run.settle(self._plan, reply)
+
+    def add(self, message: object) -> AIMessageChunk:
+        """Take note of a chunk and return what the user sees of it."""
+        chunk = as_chunk(message)
+        self._chunks.append(chunk)
+        # The last chunk is the one with the accounts.
+        return chunk.model_copy(update={"chunk_position": None}) if chunk.chunk_position else chunk
+
+    def last(self) -> AIMessageChunk:
+        """Return the empty chunk that ends the stream and carries the accounts.
+
+        Raises:
+            UnexpectedReplyError: The stream had no chunk.
+        """
+        if self._answer is None:
+            raise UnexpectedReplyError(
+                "the model's stream ended without a single chunk; ask it without streaming"
+            )
+        final = self._chunks[-1]
+        return AIMessageChunk(
+            content="" if isinstance(final.content, str) else [],
+            id=final.id,
+            response_metadata={"tale": self._answer.summary()},
+            chunk_position="last",
+        )
+
+    def enforce(self) -> None:
+        """Raise what the policy raises for the answer; a stream cannot be taken back, so nothing is retried."""
+        if self._answer is not None:
+            self._turn.run.enforce(self._answer)

@@ -1,0 +1,337 @@
+"""TALERunnable: a chat model that answers under a budget, as a link of any chain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableSerializable
+from pydantic import ConfigDict, PrivateAttr, ValidationError
+
+from tale_core.errors import InvalidValueError, NotAChatModelError
+from tale_core.estimators import ZeroShotEstimator
+from tale_core.flows import arun, run
+from tale_core.method import TaleMethod
+from tale_core.policy import BudgetPolicy
+from tale_core.profile import Profile, find_profile
+from tale_langchain._convert import question_of, to_messages, transcript_of
+from tale_langchain._models import ChatRunnable, EstimatorModel, at_head, name_of, rebuilt
+from tale_langchain._opening import open_model
+from tale_langchain._turn import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+
+    from tale_core.types import Estimator, Style
+
+
+class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
+    """Estimates a token budget for a question, asks the model under it, and keeps the accounts.
+
+    It stands wherever the model stood: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
+    a prompt value or messages; the model's own AIMessage comes out, its ``usage_metadata`` untouched, with the
+    budget, the tokens by role and the events in ``response_metadata["tale"]``. The estimator sees the last
+    human message alone, never a tool, and appears in no stream. A stream ends with an empty chunk that carries
+    the accounts; since it cannot be taken back, ``retry`` in the policy only records there.
+
+    Args:
+        model: A chat model, a runnable that answers with an AIMessage (``.bind()``, ``.with_retry()``,
+            ``.with_fallbacks()``, ...), or a string: ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded
+            model, or the URL of an OpenAI-compatible server.
+        estimator: An estimator, a model (or string) to estimate with, a number of output tokens, or None: the
+            profile's budget, or else the zero-shot estimator on the unbound model.
+        policy: Bounds of the budget and reactions to answers; None for the profile's or else the defaults.
+        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+        language: Language of the prompt, or ``"auto"`` to follow the question's script.
+        profile: What was measured about the model, or the path of it; None for the one shipped for this model,
+            if there is one.
+        estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
+            too.
+        name: The run's name in traces.
+
+    Raises:
+        NotAChatModelError: ``model`` cannot answer messages with a message.
+        UnknownModelError: ``model`` is a string that names nothing.
+        UnknownStyleError: No style of that name.
+        InvalidValueError: A value that cannot be meant.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> tale = TALERunnable(FakeListChatModel(responses=["Budget: [[40]]", "3 + 4 = 7"]))
+        >>> answer = tale.invoke("How much is 3 + 4?")
+        >>> answer.text, answer.response_metadata["tale"]["budget"]
+        ('3 + 4 = 7', 40)
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, extra="forbid")
+
+    # What the user gave, so that configurable_fields can build the same with one thing changed.
+    model: Any
+    estimator: Any = None
+    policy: BudgetPolicy | None = None
+    style: Any = None
+    language: str = "auto"
+    profile: Any = None
+    estimator_sees: Literal["question", "conversation"] = "question"
+
+    _reasoner: ChatRunnable = PrivateAttr()
+    _estimator: EstimatorModel = PrivateAttr()
+    _method: TaleMethod = PrivateAttr()
+
+    def __init__(
+        self,
+        model: ChatRunnable | str,
+        *,
+        estimator: Estimator | ChatRunnable | str | int | None = None,
+        policy: BudgetPolicy | None = None,
+        style: str | Style | None = None,
+        language: str = "auto",
+        profile: Profile | str | Path | None = None,
+        estimator_sees: Literal["question", "conversation"] = "question",
+        name: str | None = None,
+    ) -> None:
+        reasoner = open_model(model)
+        try:
+            super().__init__(
+                model=reasoner,
+                estimator=estimator,
+                policy=policy,
+                style=style,
+                language=language,
+                profile=profile,
+                estimator_sees=estimator_sees,
+                name=name,
+            )
+        except ValidationError as exc:
+            raise InvalidValueError.from_validation("TALERunnable", exc) from exc
+        estimating = reasoner
+        if isinstance(estimator, (str, Runnable)):
+            estimating, estimator = open_model(estimator), ZeroShotEstimator()
+        self._reasoner = reasoner
+        self._estimator = EstimatorModel(estimating)
+        self._method = TaleMethod(
+            estimator=estimator,
+            policy=self.policy,
+            style=style,
+            language=language,
+            profile=find_profile(profile, model_name=name_of(reasoner)),
+        )
+
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002  # the name that LangChain gives it
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer a question under a budget.
+
+        Args:
+            input: A str, a prompt value or a list of messages.
+            config: LangChain's configuration; callbacks, tags and metadata reach the model.
+            **kwargs: Passed to the model with the question, never to the estimator.
+
+        Returns:
+            The model's message, with the accounts in ``response_metadata["tale"]``.
+
+        Raises:
+            BudgetOverrunError: The answer overran and the policy says raise.
+            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            UnexpectedReplyError: The model answered with something that is no AIMessage.
+        """
+        return self._call_with_config(self._answer, input, config, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer a question under a budget, asynchronously; see `invoke`."""
+        return await self._acall_with_config(self._aanswer, input, config, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessage]:
+        """Estimate, then stream the answer as the model gives it; see `invoke`.
+
+        Returns:
+            The model's chunks, and at the end an empty one with ``response_metadata["tale"]``.
+        """
+        return self._transform_stream_with_config(iter([input]), self._stream_answer, config, **kwargs)
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessage]:
+        """Estimate, then stream the answer as the model gives it, asynchronously; see `stream`."""
+
+        async def once() -> AsyncIterator[LanguageModelInput]:
+            yield input
+
+        return self._atransform_stream_with_config(once(), self._astream_answer, config, **kwargs)
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> TALERunnable:
+        """Return the same with tools bound to the model; the estimator does not see them.
+
+        Args:
+            tools: As the model's own ``bind_tools`` takes them.
+            **kwargs: Passed to the model's own ``bind_tools``.
+
+        Raises:
+            NotAChatModelError: The model binds no tools.
+        """
+        return self._around(rebuilt(self._reasoner, _calling("bind_tools", tools, **kwargs)))
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable that answers in the form of a schema, under a budget.
+
+        Args:
+            schema: As the model's own ``with_structured_output`` takes it.
+            **kwargs: Passed to the model's own ``with_structured_output``.
+
+        Raises:
+            NotAChatModelError: The model has no structured output.
+        """
+        structured = _calling("with_structured_output", schema, **kwargs)
+        return rebuilt(self._reasoner, lambda model: at_head(structured(model), self._around))
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802  # LangChain's name
+        """What the model takes."""
+        return self._reasoner.InputType
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What can be configured at run time in the model."""
+        return self._reasoner.config_specs
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        # Models carry keys and addresses: a name is enough to know them by.
+        yield "model", name_of(self._reasoner) or self._reasoner.get_name()
+        yield "estimator", self._method.estimator.name
+        yield "style", self._method.style.name
+
+    def _around(self, model: ChatRunnable) -> TALERunnable:
+        """Return the same choices around another model."""
+        return TALERunnable(
+            **{**{field: getattr(self, field) for field in type(self).model_fields}, "model": model}
+        )
+
+    # The four below differ in who waits, and in nothing else: what they do is in the flow and in `Turn`.
+
+    def _answer(
+        self,
+        given: LanguageModelInput,
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AIMessage:
+        turn = self._turn(given, run_manager, config, kwargs)
+        try:
+            return turn.answered(run(turn.run.answer(), turn.call))
+        finally:
+            turn.dispatch()
+
+    async def _aanswer(
+        self,
+        given: LanguageModelInput,
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AIMessage:
+        turn = self._turn(given, run_manager, config, kwargs)
+        try:
+            return turn.answered(await arun(turn.run.answer(), turn.acall))
+        finally:
+            await turn.adispatch()
+
+    def _stream_answer(
+        self,
+        given: Iterator[LanguageModelInput],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        turn = self._turn(next(given), run_manager, config, kwargs)
+        try:
+            plan = run(turn.run.plan(), turn.call)
+            turn.dispatch()
+            with turn.streaming(plan) as answer:
+                model, messages, config, kwargs = answer.request
+                for chunk in model.stream(messages, config, **kwargs):
+                    yield answer.add(chunk)
+            yield answer.last()
+            answer.enforce()
+        finally:
+            turn.dispatch()
+
+    async def _astream_answer(
+        self,
+        given: AsyncIterator[LanguageModelInput],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        turn = self._turn(await anext(given), run_manager, config, kwargs)
+        try:
+            plan = await arun(turn.run.plan(), turn.acall)
+            await turn.adispatch()
+            with turn.streaming(plan) as answer:
+                model, messages, config, kwargs = answer.request
+                async for chunk in model.astream(messages, config, **kwargs):
+                    yield answer.add(chunk)
+            yield answer.last()
+            answer.enforce()
+        finally:
+            await turn.adispatch()
+
+    def _turn(
+        self,
+        given: LanguageModelInput,
+        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> Turn:
+        messages = to_messages(given)
+        question = question_of(messages)
+        sees_all = self.estimator_sees == "conversation" and question
+        return Turn(
+            self._method.begin(
+                question,
+                question_id=str(manager.run_id),
+                context=transcript_of(messages) if sees_all else None,
+            ),
+            messages,
+            reasoner=self._reasoner,
+            estimator=self._estimator,
+            manager=manager,
+            config=config,
+            kwargs=kwargs,
+        )
+
+
+def _calling(method: str, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
+    """Return a function that calls a method of a model."""
+
+    def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        try:
+            bound = getattr(model, method)
+        except AttributeError as exc:
+            raise NotAChatModelError(
+                f"{model.get_name()} has no {method}; wrap a chat model that has it"
+            ) from exc
+        result: Runnable[Any, Any] = bound(*args, **kwargs)
+        return result
+
+    return call
