@@ -108,7 +108,16 @@ def ideal_range(points: Iterable[Point]) -> BudgetRange | None:
     Returns:
         The range, or None when no budget kept the answer.
     """
-    kept = sorted((point.budget, point.tokens) for point in points if point.budget and point.correct)
+    return cheapest_window((point.budget, point.tokens) for point in points if point.budget and point.correct)
+
+
+def cheapest_window(spent: Iterable[tuple[int, float]]) -> BudgetRange | None:
+    """Return the range of the third of all budgets, side by side, that costs the least in sum.
+
+    Args:
+        spent: Budgets that kept the answer, each with its real output tokens.
+    """
+    kept = sorted(spent)
     if not kept:
         return None
     width = math.ceil(len(kept) / _WINDOW)

@@ -15,6 +15,13 @@ interface is stable.
 """
 
 from tale_core.evaluation.datasets import ANSWER_FORMAT, Dataset, Question, check_disjoint, load_dataset
+from tale_core.evaluation.elasticity import (
+    ElasticityCurve,
+    ElasticitySettings,
+    Measurement,
+    elasticity_jobs,
+    measure_elasticity,
+)
 from tale_core.evaluation.graders import Grader, Judge, from_callable, get_grader
 from tale_core.evaluation.runner import Done, Job, Progress, run_jobs
 from tale_core.evaluation.searching import SearchCost, SearchSummary, search_jobs
@@ -24,10 +31,13 @@ __all__ = [
     "ANSWER_FORMAT",
     "Dataset",
     "Done",
+    "ElasticityCurve",
+    "ElasticitySettings",
     "Failure",
     "Grader",
     "Job",
     "Judge",
+    "Measurement",
     "Progress",
     "Question",
     "SearchCost",
@@ -35,9 +45,11 @@ __all__ = [
     "Store",
     "StoredCall",
     "check_disjoint",
+    "elasticity_jobs",
     "from_callable",
     "get_grader",
     "load_dataset",
+    "measure_elasticity",
     "result_key",
     "run_jobs",
     "search_jobs",

@@ -257,11 +257,13 @@ def _candidates(text: str, reference: str) -> list[str]:
     marked = marked_answer(text)
     whole = strip_thinking(text).strip() if marked is None else marked.strip(" .*$`")
     candidates = [whole] if whole else []
-    number = read_number(text) if read_number(reference) else None
-    if number is not None:
-        value = number.value
-        candidates.append(str(value) if value.denominator == 1 else repr(float(value)))
-    return candidates
+    if read_number(reference) is None:
+        return candidates
+    number = read_number(text)
+    if number is None:
+        return []
+    value = number.value
+    return [*candidates, str(value) if value.denominator == 1 else repr(float(value))]
 
 
 def _scores(score: Callable[[str, dict[str, Any]], float], candidate: str, entry: dict[str, Any]) -> bool:
