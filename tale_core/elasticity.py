@@ -35,14 +35,13 @@ def observe(
     """
     actual = usage.output_tokens
     kinds: list[tuple[ElasticityKind, str]] = []
-    complete = reply.finish_reason not in {"tool_calls", "closed"}
     if reply.finish_reason == "length":
         kinds.append((ElasticityKind.TRUNCATED, "the provider's output limit was reached"))
-    elif complete and not reply.text.strip():
+    elif reply.complete and not reply.text.strip():
         kinds.append((ElasticityKind.TRUNCATED, "the answer is empty"))
-    elif complete and reasons and budget is not None and actual < min(policy.collapse_below, budget):
+    elif reply.complete and reasons and budget is not None and actual < min(policy.collapse_below, budget):
         kinds.append((ElasticityKind.COLLAPSE, f"fewer than {policy.collapse_below} tokens of reasoning"))
-    elif complete and budget is not None and actual < budget * policy.underrun_below:
+    elif reply.complete and budget is not None and actual < budget * policy.underrun_below:
         kinds.append((ElasticityKind.UNDERRUN, ""))
     if budget is not None and actual > budget * (1 + policy.tolerance):
         kinds.append((ElasticityKind.OVERRUN, ""))

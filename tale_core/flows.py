@@ -113,6 +113,25 @@ def observed(
         return step.value
 
 
+def resumed(flow: Flow[T], call: ModelCall) -> Flow[T]:
+    """Return the rest of a flow that was started by hand and stands at its first call.
+
+    Args:
+        flow: The flow.
+        call: What it yielded last.
+    """
+    with closing(flow):
+        step: ModelCall | _Returned[T] = call
+        while not isinstance(step, _Returned):
+            outcome: ModelReply | Exception
+            try:
+                outcome = yield step
+            except Exception as exc:  # noqa: BLE001  # the inner flow decides
+                outcome = exc
+            step = _step(flow, outcome)
+        return step.value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[T]):
     """How one of many flows ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from tale_core.elasticity import observe
@@ -33,10 +34,12 @@ from tale_core.types import (
     Flow,
     Framing,
     KnobSetting,
+    Learner,
     ModelCall,
     ModelReply,
     Record,
     Role,
+    SelfBudgeting,
     Style,
     Usage,
 )
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from tale_core.profile import Profile
 
 _RETRY_FACTOR = 2
+_SELF = "self"
 
 
 class Plan(Record):
@@ -207,8 +211,11 @@ class QuestionRun:
     def plan(self) -> Flow[Plan]:
         """Estimate, and return how to ask. Makes no call that the user sees."""
         budget = Budget()
-        if self.method.style.budgeted and self.question.strip():
-            budget = yield from self._budget()
+        if self.question.strip():
+            if self.method.style.budgeted:
+                budget = yield from self._budget()
+            elif isinstance(self.method.style, SelfBudgeting):
+                budget = Budget(source=_SELF)
         return self._planned(budget, attempt=1)
 
     def answer(self) -> Flow[Answer]:
@@ -237,6 +244,7 @@ class QuestionRun:
         usage = reply.usage
         if usage is None:
             usage = estimate_usage(plan.call().messages, reply.text)
+        plan = self._stated(plan, reply)
         self._note_usage("reason", usage, reply, plan)
         observations = observe(
             reply,
@@ -248,6 +256,8 @@ class QuestionRun:
         )
         for event in observations:
             self._note_event(event)
+        if reply.complete:
+            self._teach(plan, usage, observations)
         return Answer(
             plan=plan,
             reply=reply,
@@ -269,7 +279,7 @@ class QuestionRun:
         actions = {event.kind: policy.action(event.kind) for event in answer.observed}
         if plan.budget.tokens is None or plan.attempt > policy.retries:
             return None
-        if actions.get(ElasticityKind.TRUNCATED) == "retry":
+        if actions.get(ElasticityKind.TRUNCATED) == "retry" and plan.budget.source != _SELF:
             return self._replanned(plan, None)
         if actions.get(ElasticityKind.OVERRUN) == "retry":
             return self._relaxed(plan, plan.budget.tokens * _RETRY_FACTOR)
@@ -315,6 +325,39 @@ class QuestionRun:
             )
         return estimate
 
+    def _stated(self, plan: Plan, reply: ModelReply) -> Plan:
+        """Return the plan with the budget that the model stated, where it was left to the model."""
+        style = self.method.style
+        if plan.budget != Budget(source=_SELF) or not isinstance(style, SelfBudgeting):
+            return plan
+        tokens = style.stated_budget(reply.text)
+        if tokens is not None:
+            budget = Budget(tokens=tokens, source=_SELF, estimate=tokens)
+            plan = plan.model_copy(update={"budget": budget})
+        self._note_budget(plan)
+        if tokens is None and reply.complete:
+            self._note_event(
+                ElasticityEvent(
+                    question_id=self.question_id,
+                    kind=ElasticityKind.UNPARSABLE,
+                    detail="the answer states no budget",
+                )
+            )
+        return plan
+
+    def _teach(self, plan: Plan, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
+        learner = self.method.estimator
+        if not isinstance(learner, Learner):
+            return
+        try:
+            learner.learn(self.context, plan.budget, usage, events)
+        except Exception as exc:  # noqa: BLE001  # the answer is paid for; what failed only looks at it
+            warnings.warn(
+                f"{learner.name} could not learn from an answer: {type(exc).__name__}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
     def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
         self._estimates.append((call, reply))
         usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
@@ -354,19 +397,7 @@ class QuestionRun:
         native = setting is not None and setting.native
         if self.question.strip() and not native:
             framing = style.frame(self.question, budget.tokens, language=self.method.language)
-        self.journal.append(
-            BudgetEvent(
-                question_id=self.question_id,
-                budget=budget.tokens,
-                source=budget.source,
-                estimate=budget.estimate,
-                style=style.name,
-                lever=None if setting is None else setting.lever,
-                lever_value=None if setting is None else setting.value,
-                lever_why="" if setting is None else setting.why,
-            )
-        )
-        return Plan(
+        plan = Plan(
             question=self.shown,
             budget=budget,
             framing=framing,
@@ -374,6 +405,24 @@ class QuestionRun:
             reasons=style.reasons and not native,
             setting=setting,
             attempt=attempt,
+        )
+        if budget != Budget(source=_SELF):  # else the model states it later
+            self._note_budget(plan)
+        return plan
+
+    def _note_budget(self, plan: Plan) -> None:
+        setting = plan.setting
+        self.journal.append(
+            BudgetEvent(
+                question_id=self.question_id,
+                budget=plan.budget.tokens,
+                source=plan.budget.source,
+                estimate=plan.budget.estimate,
+                style=plan.style,
+                lever=None if setting is None else setting.lever,
+                lever_value=None if setting is None else setting.value,
+                lever_why="" if setting is None else setting.why,
+            )
         )
 
     def _relaxed(self, plan: Plan, tokens: int) -> Plan | None:

@@ -7,11 +7,14 @@ field says otherwise, and every count knows whether it was measured or estimated
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tale_core.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from tale_core.events import ElasticityEvent
 
 T = TypeVar("T")
 
@@ -94,6 +97,9 @@ class Estimate(Record):
     """The estimator's name."""
     exact: bool = False
     """Whether somebody named this very number, so that no multiplier and no bound applies to it."""
+    calibrated: bool = False
+    """Whether the number was fitted to what answers cost under this policy's budgets, so that its multiplier is
+    in it already; the bounds still apply."""
     detail: str = ""
     """Why there is no number, for the event; never prompt text."""
 
@@ -196,6 +202,11 @@ class ModelReply(Record):
     native: Any = Field(default=None, exclude=True, repr=False)
     """The framework's own message, for the adapter that made the call."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the answer came to an end: it did not turn to tools, and nobody left its stream."""
+        return self.finish_reason not in {"tool_calls", "closed"}
+
 
 Flow: TypeAlias = Generator[ModelCall, ModelReply, T]
 """A step of the method: yields the calls it needs, receives the replies, returns a result."""
@@ -234,6 +245,25 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
+class Learner(Protocol):
+    """An estimator that learns from what answers really cost."""
+
+    @property
+    def name(self) -> str:
+        """A short name, as of any estimator."""
+
+    def learn(self, question: str, budget: Budget, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
+        """Take in one answer that came to its end. Called from several threads at once.
+
+        Args:
+            question: What the estimator was shown.
+            budget: The budget under which the question was asked; its ``source`` says who chose it.
+            usage: What the answer cost.
+            events: What the answer showed.
+        """
+
+
+@runtime_checkable
 class Style(Protocol):
     """A way to ask a question under a budget."""
 
@@ -256,4 +286,19 @@ class Style(Protocol):
             question: The question, for styles that look at it (its language, say).
             budget: Output tokens to ask for; None asks for reasoning without a budget.
             language: ``"en"``, ``"zh"``, ... or ``"auto"`` to follow the question's script.
+        """
+
+
+@runtime_checkable
+class SelfBudgeting(Protocol):
+    """A style under which the model states a budget itself, at the head of its answer."""
+
+    def stated_budget(self, text: str) -> int | None:
+        """Read the budget from an answer.
+
+        Args:
+            text: The answer.
+
+        Returns:
+            Output tokens, at least 1; None when the answer states none.
         """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tale_core.errors import InvalidValueError
-from tale_core.types import Estimator
+from tale_core.types import Estimator, Learner
 
 if TYPE_CHECKING:
-    from tale_core.types import Estimate, Flow
+    from tale_core.events import ElasticityEvent
+    from tale_core.types import Budget, Estimate, Flow, Usage
 
 
 class ChainEstimator:
@@ -50,6 +51,12 @@ class ChainEstimator:
             if found.tokens is not None:
                 return found
         return (yield from last.estimate(question))
+
+    def learn(self, question: str, budget: Budget, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
+        """Pass one answer on to the links that learn; see `Learner.learn`."""
+        for estimator in self.estimators:
+            if isinstance(estimator, Learner):
+                estimator.learn(question, budget, usage, events)
 
     def __repr__(self) -> str:
         return f"ChainEstimator({', '.join(repr(one) for one in self.estimators)})"
