@@ -103,6 +103,10 @@ class MissingExtraError(TaleError, ImportError):
         self.package = package
         self.extra = extra
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Return how to build it again: an exception is otherwise rebuilt from its message."""
+        return type(self), (self.package, self.extra)
+
 
 class PolicyViolationError(TaleError):
     """The policy says raise for what an answer did; the answer itself is in ``text``.
