@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
@@ -154,7 +155,8 @@ def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> I
     """Drive many flows on a bounded number of threads and yield each outcome as it comes.
 
     The input is read lazily, never more than ``concurrency`` flows ahead, so it may be endless. A flow that
-    fails costs only itself. Leaving the iteration early starts no further flow, and waits for those under way.
+    fails costs only itself. Leaving the iteration early starts no further flow and no further call, and waits
+    for the calls under way.
     Calls see the context variables of the caller, as they do on an event loop.
 
     Args:
@@ -166,15 +168,22 @@ def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> I
         InvalidValueError: ``concurrency`` is below 1.
     """
     _check_concurrency(concurrency)
+    left = threading.Event()
+
+    def unless_left(one: ModelCall) -> ModelReply:
+        if left.is_set():
+            raise _LeftEarly
+        return call(one)
 
     def drive(index: int, flow: Flow[T]) -> Outcome[T]:
         try:
-            return Outcome(index=index, value=run(flow, call))
+            return Outcome(index=index, value=run(flow, unless_left))
         except Exception as exc:  # noqa: BLE001  # reported with the flow it belongs to
             return Outcome(index=index, error=exc)
 
     numbered = enumerate(flows)
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="tale-flow") as pool:
+    # The pool waits for its threads when it is left: they must learn of it first.
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="tale-flow") as pool, _setting(left):
         pending: set[Future[Outcome[T]]] = set()
         while True:
             free = concurrency - len(pending)
@@ -186,6 +195,18 @@ def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> I
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+
+
+class _LeftEarly(BaseException):
+    """Ends a flow whose outcome nobody will read; a BaseException, so that no flow recovers from it."""
+
+
+@contextmanager
+def _setting(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
 
 
 async def arun_many(

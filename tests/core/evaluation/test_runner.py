@@ -138,3 +138,15 @@ def test_the_bound_on_the_cost_holds(method: str) -> None:
     assert len(model.calls) <= bound.calls
     assert bound.output_tokens is not None
     assert spent <= bound.output_tokens
+
+
+def test_a_run_that_is_left_makes_no_further_call_and_goes_on_later() -> None:
+    store, model = Store(":memory:"), Adder()
+    jobs = search_jobs(dataset(50), SETTINGS, model="m")
+    running = run_jobs(jobs, store, model, model="m", concurrency=2)
+    next(running)
+    running.close()
+    made = len(model.calls)
+    assert made < 7 * 5, "each question takes seven calls"
+    list(run_jobs(jobs, store, model, model="m"))
+    assert len(model.calls) == 7 * 50, "no call was lost, none was repeated"
