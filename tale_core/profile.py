@@ -12,7 +12,7 @@ from tale_core.prompts import Exemplar, ExemplarStyle, get_style
 from tale_core.types import Record, Style
 
 
-class Interval(Record):
+class Measured(Record):
     """A figure with its 95% interval."""
 
     value: float
@@ -27,17 +27,17 @@ class Evidence(Record):
     """The questions, with the slice that was used; none of them was used to choose."""
     questions: int = Field(ge=1)
     """How many questions both ways answered."""
-    accuracy: Interval
+    accuracy: Measured
     """Share of correct answers with the profile."""
-    baseline_accuracy: Interval
+    baseline_accuracy: Measured
     """Share of correct answers with vanilla chain of thought."""
-    accuracy_change: Interval
+    accuracy_change: Measured
     """Paired change of the share of correct answers, profile minus vanilla."""
     net_tokens: float
     """Mean output tokens a question with the profile, estimator included."""
     baseline_tokens: float
     """Mean output tokens a question with vanilla chain of thought."""
-    token_ratio: Interval
+    token_ratio: Measured
     """Net output tokens as a share of vanilla chain of thought's, paired."""
 
     def __str__(self) -> str:
@@ -51,14 +51,14 @@ class Evidence(Record):
         )
 
 
-class CurvePoint(Record):
+class ProfilePoint(Record):
     """One point of a model's elasticity curve."""
 
     budget: int | None
     """Output tokens asked for; None is vanilla chain of thought."""
-    tokens: Interval
+    tokens: Measured
     """Mean output tokens of the answers."""
-    accuracy: Interval
+    accuracy: Measured
     """Share of correct answers."""
 
 
@@ -80,7 +80,7 @@ class Profile(Record):
     exemplars: dict[int, tuple[Exemplar, ...]] = Field(default_factory=dict)
     """Worked examples by the length of their solutions, for the ``exemplars`` style; empty uses those that
     come with the style."""
-    curve: tuple[CurvePoint, ...] = ()
+    curve: tuple[ProfilePoint, ...] = ()
     """The measured elasticity curve of the chosen style."""
     evidence: tuple[Evidence, ...] = ()
     """What was measured on questions that were not used to choose."""

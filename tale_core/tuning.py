@@ -12,7 +12,7 @@ scheduler can run them.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,10 +21,11 @@ from pydantic import Field, model_validator
 
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityKind, UsageEvent
-from tale_core.flows import Outcome
+from tale_core.flows import Outcome, arun_many, run_many
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
-from tale_core.types import Flow, Grade, Record
+from tale_core.probing import answer_text, graded
+from tale_core.types import ACall, Call, Flow, Grade, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -134,6 +135,8 @@ class Race(Record):
     """The cheapest candidate within the margin; vanilla chain of thought when none saves anything."""
     standings: tuple[Standing, ...]
     """Every candidate, finalists first, each by its net tokens."""
+    trials: tuple[Trial, ...]
+    """Every answer."""
     margin: float
     """How much accuracy was allowed to fall, as a share of the questions."""
     questions: tuple[str, ...]
@@ -142,6 +145,12 @@ class Race(Record):
     """Answers that could not be had; their questions are left out of the pairs they belong to."""
     first_failure: str = ""
     """What ended the first of them."""
+
+    def pairs(self, candidate: Candidate) -> tuple[tuple[Trial, Trial], ...]:
+        """Return a candidate's answers, each with vanilla chain of thought's to the same question."""
+        baseline = {one.question_id: one for one in self.trials if one.candidate == BASELINE}
+        mine = (one for one in self.trials if one.candidate == candidate)
+        return tuple((one, baseline[one.question_id]) for one in mine if one.question_id in baseline)
 
 
 Rounds: TypeAlias = Generator[list[Flow[Trial]], list[Outcome[Trial]], Race]
@@ -172,6 +181,8 @@ class RaceSettings(Record):
     """How much accuracy may fall against vanilla chain of thought, as a share of the questions."""
     first: int = Field(default=_FEWEST_QUESTIONS, ge=1)
     """Questions of the first round."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Hard output cap of every answer, against models that never end; None leaves the model's own."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -227,6 +238,56 @@ def race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds:
     return _race(questions, settings)
 
 
+def run_race(
+    rounds: Rounds,
+    call: Call,
+    *,
+    concurrency: int = 4,
+    on_outcome: Callable[[Outcome[Trial]], None] | None = None,
+) -> Race:
+    """Drive a race to its end, synchronously.
+
+    Args:
+        rounds: What `race` returned.
+        call: Answers one `ModelCall`; called from several threads at once.
+        concurrency: How many answers are under way at a time.
+        on_outcome: Told of every answer as it comes.
+    """
+    outcomes: list[Outcome[Trial]] | None = None
+    while not isinstance(step := _advance(rounds, outcomes), Race):
+        outcomes = []
+        for outcome in run_many(step, call, concurrency=concurrency):
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return step
+
+
+async def arun_race(
+    rounds: Rounds,
+    acall: ACall,
+    *,
+    concurrency: int = 4,
+    on_outcome: Callable[[Outcome[Trial]], None] | None = None,
+) -> Race:
+    """Drive a race to its end, asynchronously; see `run_race`."""
+    outcomes: list[Outcome[Trial]] | None = None
+    while not isinstance(step := _advance(rounds, outcomes), Race):
+        outcomes = []
+        async for outcome in arun_many(step, acall, concurrency=concurrency):
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return step
+
+
+def _advance(rounds: Rounds, outcomes: list[Outcome[Trial]] | None) -> list[Flow[Trial]] | Race:
+    try:
+        return next(rounds) if outcomes is None else rounds.send(outcomes)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # what the generator returns
+
+
 def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds:
     field = [candidate for candidate in settings.candidates if candidate != BASELINE]
     trials: dict[Candidate, dict[str, Trial]] = {candidate: {} for candidate in (BASELINE, *field)}
@@ -240,7 +301,9 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
             field = survivors
         batch = questions[before:answered]
         before = answered
-        outcomes = yield [_trial(one, question) for question in batch for one in (BASELINE, *field)]
+        outcomes = yield [
+            _trial(one, question, settings.max_tokens) for question in batch for one in (BASELINE, *field)
+        ]
         errors += [outcome.error for outcome in outcomes if outcome.error is not None]
         if not trials[BASELINE] and errors and len(errors) == len(outcomes):
             raise errors[0]  # a model that answers nothing cannot be measured
@@ -250,6 +313,7 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
     return Race(
         chosen=_choose(standings, settings.margin),
         standings=tuple(sorted(standings, key=lambda one: (one.dropped_in_round is not None, one.net_tokens))),
+        trials=tuple(trial for mine in trials.values() for trial in mine.values()),
         margin=settings.margin,
         questions=tuple(question.id for question in questions),
         failures=len(errors),
@@ -257,16 +321,17 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
     )
 
 
-def _trial(candidate: Candidate, question: GradedQuestion) -> Flow[Trial]:
+def _trial(candidate: Candidate, question: GradedQuestion, max_tokens: int | None) -> Flow[Trial]:
     run = candidate.method().begin(question.text, question_id=question.id)
-    answer = yield from run.answer()
-    graded = question.grade(answer.reply.text)
-    verdict = (yield from graded) if isinstance(graded, Generator) else graded
+    plan = yield from run.plan()
+    reply = yield plan.call().model_copy(update={"max_tokens": max_tokens})
+    answer = run.settle(plan, reply)
+    verdict = yield from graded(question.grade, answer_text(reply))
     calls = [event for event in run.drain() if isinstance(event, UsageEvent)]
     return Trial(
         candidate=candidate,
         question_id=question.id,
-        correct=verdict is True or verdict == "correct",
+        correct=verdict == "correct",
         reason_tokens=sum(call.usage.output_tokens for call in calls if call.role == "reason"),
         estimate_tokens=sum(call.usage.output_tokens for call in calls if call.role == "estimate"),
         collapsed=any(event.kind is ElasticityKind.COLLAPSE for event in answer.observed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
@@ -176,7 +176,7 @@ def make_profile(
         evidence=tuple(proof),
         chosen_on=f"{tuned_on.source} ({len(tuned_on)} questions, digest {tuned_on.digest})",
         model_digest=model_digest,
-        date=datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
         version=__version__,
     )
 

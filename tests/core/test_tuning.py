@@ -5,9 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale_core import InvalidValueError, ModelReply, Usage
-from tale_core.flows import run_many
 from tale_core.testing import ScriptedModel
-from tale_core.tuning import BASELINE, Candidate, GradedQuestion, Race, RaceSettings, default_candidates, race
+from tale_core.tuning import (
+    BASELINE,
+    Candidate,
+    GradedQuestion,
+    Race,
+    RaceSettings,
+    arun_race,
+    default_candidates,
+    race,
+    run_race,
+)
 
 CANDIDATES = (
     Candidate(style="tale"),
@@ -49,12 +58,7 @@ def model(behaviour, *, fails=lambda _: False):
 
 
 def drive(rounds, answering) -> Race:
-    flows = next(rounds)
-    while True:
-        try:
-            flows = rounds.send(list(run_many(flows, answering, concurrency=2)))
-        except StopIteration as stop:
-            return stop.value
+    return run_race(rounds, answering, concurrency=2)
 
 
 def test_the_cheapest_candidate_that_keeps_the_accuracy_is_chosen():
@@ -138,6 +142,25 @@ def test_the_announced_bound_is_what_a_race_asks_for():
     answering = model(lambda prompt, _: (True, 100))
     drive(race(questions(20), settings), answering)
     assert len(answering.calls) == settings.most_answers(20)
+
+
+async def test_both_drivers_run_the_same_race():
+    settings = RaceSettings(candidates=CANDIDATES)
+
+    def behaviour(prompt, number):
+        return number % 5 > 0, len(prompt)
+
+    there = await arun_race(race(questions(12), settings), model(behaviour).acall, concurrency=3)
+    here = drive(race(questions(12), settings), model(behaviour))
+    assert there.standings == here.standings
+    assert {*there.trials} == {*here.trials}
+
+
+def test_pairs_are_answers_to_the_same_question():
+    result = drive(race(questions(9), RaceSettings(candidates=CANDIDATES[1:2])), model(lambda *_: (True, 10)))
+    pairs = result.pairs(CANDIDATES[1])
+    assert len(pairs) == 9
+    assert all(one.question_id == other.question_id for one, other in pairs)
 
 
 def test_questions_and_candidates_must_be_distinct_and_present():
