@@ -12,7 +12,7 @@ never made to, and a level or budget that the caller chose, or the provider's de
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -109,20 +109,38 @@ def quiet(controls: NativeControls, cap: int | None) -> KnobSetting:
     Returns:
         The setting with the cap to send: unchanged where thinking is off, with head-room where it is only low.
     """
-    still = KnobSetting(lever="prompt", cap=cap, temperature=controls.temperature != "never")
-    if controls.thinks is False or not (controls.levels or controls.stops or controls.minimum is not None):
-        return still.model_copy(update={"why": f"{controls.model} is not known to think"})
-    if controls.stops:
-        return still.model_copy(update={"lever": "thinking_budget", "value": 0, "why": "thinking switched off"})
-    if "none" in controls.levels:
-        return still.model_copy(update={"lever": "effort", "value": "none", "why": "thinking switched off"})
-    return KnobSetting(
-        lever="effort" if controls.minimum is None else "thinking_budget",
-        value=_accepted(LEVELS[0], controls) if controls.minimum is None else controls.minimum,
-        why=f"thinking turned down as far as {controls.model} accepts",
-        cap=None if cap is None else cap + THINKING_HEADROOM + (controls.minimum or 0),
-        temperature=controls.temperature == "always",
+    setting = KnobSetting(
+        lever="prompt",
+        why=f"{controls.model} is not known to think",
+        cap=cap,
+        temperature=controls.temperature != "never",
     )
+    if controls.thinks is False:
+        return setting
+    if controls.stops:
+        off = {"lever": "thinking_budget", "value": 0, "why": "thinking switched off"}
+        return setting.model_copy(update=off)
+    if "none" in controls.levels:
+        return setting.model_copy(update={"lever": "effort", "value": "none", "why": "thinking switched off"})
+    if not controls.thinks and not controls.levels and controls.minimum is None:
+        return setting
+    return setting.model_copy(
+        update={
+            **_lowest(controls),
+            "cap": None if cap is None else cap + THINKING_HEADROOM + (controls.minimum or 0),
+            "temperature": controls.temperature == "always",
+        }
+    )
+
+
+def _lowest(controls: NativeControls) -> dict[str, Any]:
+    if controls.minimum is not None:
+        lowest = {"lever": "thinking_budget", "value": controls.minimum}
+    elif set(controls.levels) & set(LEVELS):
+        lowest = {"lever": "effort", "value": _accepted(LEVELS[0], controls)}
+    else:
+        return {"why": f"{controls.model} thinks, and no knob for it is known"}
+    return {**lowest, "why": f"thinking turned down as far as {controls.model} accepts"}
 
 
 def check_knobs(knobs: str, controls: NativeControls | None = None) -> Knobs:

@@ -10,9 +10,12 @@ from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequenc
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from tale_langchain._dialects import Request, quieted
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tale_core.providers import Server
     from tale_core.types import ModelCall
 
 ChatRunnable: TypeAlias = Runnable[LanguageModelInput, AIMessage]
@@ -68,6 +71,25 @@ def rebuilt(
     return copy
 
 
+def requests_of(model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None) -> Iterator[Request]:
+    """Find every model inside the wrappers, each with the arguments that reach it.
+
+    Args:
+        model: A model, possibly wrapped.
+        arguments: What it is called with.
+    """
+    called_with = arguments or {}
+    if isinstance(model, RunnableBindingBase):
+        yield from requests_of(model.bound, {**model.kwargs, **called_with})
+    elif isinstance(model, RunnableWithFallbacks):
+        for one in (model.runnable, *model.fallbacks):
+            yield from requests_of(one, called_with)
+    elif isinstance(model, RunnableSequence):
+        yield from requests_of(model.last)  # call arguments stop at a sequence's first step
+    else:
+        yield Request(model, called_with)
+
+
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
     """Return the chat model inside the wrappers; None when there is none that can be seen."""
     seen: list[Runnable[Any, Any]] = []
@@ -108,49 +130,55 @@ class EstimatorModel:
 
     Args:
         model: The user's model, possibly wrapped.
+        server: The kind of OpenAI-compatible server behind it, if the user named one.
     """
 
-    def __init__(self, model: Runnable[Any, Any]) -> None:
+    def __init__(self, model: Runnable[Any, Any], *, server: Server | None = None) -> None:
         self._model = model
+        self._server = server
         self._tuned: dict[tuple[float | None, int | None], ChatRunnable] = {}
 
     def for_call(self, call: ModelCall) -> ChatRunnable:
         """Return the model with the settings that a call asks for."""
         key = (call.temperature, call.max_tokens)
         if key not in self._tuned:
-            self._tuned[key] = _tuned(self._model, *key)
+            self._tuned[key] = _tuned(self._model, call, self._server)
         return self._tuned[key]
 
 
-def _tuned(model: Runnable[Any, Any], temperature: float | None, max_tokens: int | None) -> ChatRunnable:
+def _tuned(model: Runnable[Any, Any], call: ModelCall, server: Server | None) -> ChatRunnable:
+    found = {id(one.model): _settings(one, call, server) for one in requests_of(model)}
+
+    def settings_of(one: Runnable[Any, Any]) -> dict[str, Any]:
+        # A model that is only chosen at run time is asked as if nothing were bound to it.
+        return found.get(id(one)) or _settings(Request(one, {}), call, server)
+
     def plain(binding: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
-        settings = _settings(chat_model_of(binding), temperature, max_tokens)
-        return {
-            name: settings.get(name, value)
-            for name, value in binding.kwargs.items()
-            if name not in _ANSWER_SHAPING
-        }
+        settings = settings_of(chat_model_of(binding) or binding.bound)
+        bound = {name: settings.get(name, value) for name, value in _plain(binding.kwargs).items()}
+        return {name: value for name, value in bound.items() if value is not None}
 
     def tuned(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
         if not isinstance(one, BaseChatModel):
             return one
-        settings = _settings(one, temperature, max_tokens)
-        known = {name: value for name, value in settings.items() if name in type(one).model_fields}
+        known = {name: value for name, value in settings_of(one).items() if name in type(one).model_fields}
         # Without streaming no handler sees the estimator's tokens one by one.
         return one.model_copy(update={**known, "disable_streaming": True}) if known else one
 
     return rebuilt(model, tuned, bound=plain)
 
 
-def _settings(model: BaseChatModel | None, temperature: float | None, max_tokens: int | None) -> dict[str, Any]:
-    """Return what to set for an estimate, as far as the model's own profile allows it."""
-    profile = (model.profile if model is not None else None) or {}
-    settings: dict[str, Any] = {}
-    if temperature is not None and profile.get("temperature", True):
-        settings["temperature"] = temperature
-    if max_tokens is not None and not profile.get("reasoning_output", False):
-        # A model that thinks first would use up a small limit before it says a number.
-        settings.update(dict.fromkeys(_LIMITS, max_tokens))
-    if getattr(model, "thinking", None):
-        settings["thinking"] = None  # it forbids a temperature, and a guess needs none
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in _ANSWER_SHAPING}
+
+
+def _settings(request: Request, call: ModelCall, server: Server | None) -> dict[str, Any]:
+    """Return what to set for an estimate, as far as the model is known to allow it."""
+    setting, settings = quieted(Request(request.model, _plain(request.arguments)), call.max_tokens, server)
+    if call.temperature is not None and setting.temperature:
+        settings["temperature"] = call.temperature
+    if setting.cap is not None:
+        settings.update(dict.fromkeys(_LIMITS, setting.cap))
+    if getattr(request.model, "thinking", None):
+        settings.setdefault("thinking", None)  # of a class whose knobs are not known
     return settings

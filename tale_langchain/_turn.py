@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tale_core.method import Answer, Plan, QuestionRun
-    from tale_core.types import Framing, ModelCall, ModelReply
+    from tale_core.types import Framing, KnobSetting, ModelCall, ModelReply
     from tale_langchain._models import ChatRunnable, EstimatorModel
+    from tale_langchain.knobs import NativeKnobs
 
 ESTIMATOR_TAGS = ("nostream", "tale:estimator")
 """Tags of the estimator's runs: the first hides them from LangGraph's streams, the second names them."""
@@ -43,7 +44,7 @@ class Turn:
     Args:
         run: The question's flow.
         messages: The user's messages.
-        reasoner: The user's model, asked with the user's own arguments.
+        reasoner: The user's model with its knobs, asked with the user's own arguments.
         estimator: The model that estimates.
         manager: The callbacks of the surrounding run.
         config: The configuration for child runs.
@@ -55,7 +56,7 @@ class Turn:
         run: QuestionRun,
         messages: list[BaseMessage],
         *,
-        reasoner: ChatRunnable,
+        reasoner: NativeKnobs,
         estimator: EstimatorModel,
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
@@ -104,7 +105,7 @@ class Turn:
 
     def streaming(self, plan: Plan) -> StreamedAnswer:
         """Return the answer to a plan as a context that watches its stream."""
-        return StreamedAnswer(self, plan, self._asked(plan.framing))
+        return StreamedAnswer(self, plan, self._asked(plan.framing, plan.setting))
 
     def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         events = self.run.drain()
@@ -113,12 +114,13 @@ class Turn:
 
     def _request(self, call: ModelCall) -> Request:
         if call.role == "reason" and call.framing is not None:
-            return self._asked(call.framing)
+            return self._asked(call.framing, call.setting)
         messages = [*map(from_core, call.messages)]
         return Request(self._estimator.for_call(call), messages, self._quiet_config(), {})
 
-    def _asked(self, framing: Framing) -> Request:
-        return Request(self._reasoner, framed(self._messages, framing), self._config, self._kwargs)
+    def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
+        model, kwargs = self._reasoner.asked(setting, self._kwargs)
+        return Request(model, framed(self._messages, framing), self._config, kwargs)
 
     def _quiet_config(self) -> RunnableConfig:
         """Return the configuration of the estimator's runs: traced like any other, but in no user's stream."""

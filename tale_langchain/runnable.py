@@ -12,13 +12,16 @@ from pydantic import ConfigDict, PrivateAttr, ValidationError
 from tale_core.errors import InvalidValueError, NotAChatModelError
 from tale_core.estimators import ZeroShotEstimator
 from tale_core.flows import arun, run
+from tale_core.knobs import Knobs
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
 from tale_core.profile import Profile, find_profile
+from tale_core.providers import named_server
 from tale_langchain._convert import question_of, to_messages, transcript_of
 from tale_langchain._models import ChatRunnable, EstimatorModel, at_head, name_of, rebuilt
 from tale_langchain._opening import open_model
 from tale_langchain._turn import Turn
+from tale_langchain.knobs import NativeKnobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -53,6 +56,10 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             if there is one.
         estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
             too.
+        knobs: What may carry the budget: ``"auto"`` for the model's own effort level or thinking budget where
+            it is known to think, and then the question is sent as it is, else words in the prompt;
+            ``"prompt"`` or ``"native"`` for the one or the other; ``"vllm"``, ``"sglang"`` or ``"llama.cpp"``
+            for the thinking budget of such a server. The accounts say which lever was used, and why.
         name: The run's name in traces.
 
     Raises:
@@ -79,8 +86,10 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
     language: str = "auto"
     profile: Any = None
     estimator_sees: Literal["question", "conversation"] = "question"
+    knobs: Knobs = "auto"
 
     _reasoner: ChatRunnable = PrivateAttr()
+    _knobs: NativeKnobs = PrivateAttr()
     _estimator: EstimatorModel = PrivateAttr()
     _method: TaleMethod = PrivateAttr()
 
@@ -94,6 +103,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         language: str = "auto",
         profile: Profile | str | Path | None = None,
         estimator_sees: Literal["question", "conversation"] = "question",
+        knobs: Knobs = "auto",
         name: str | None = None,
     ) -> None:
         reasoner = open_model(model)
@@ -106,15 +116,17 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
                 language=language,
                 profile=profile,
                 estimator_sees=estimator_sees,
+                knobs=knobs,
                 name=name,
             )
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        estimating = reasoner
-        if isinstance(estimator, (str, Runnable)):
-            estimating, estimator = open_model(estimator), ZeroShotEstimator()
         self._reasoner = reasoner
-        self._estimator = EstimatorModel(estimating)
+        self._knobs = NativeKnobs(reasoner, knobs)
+        self._estimator = EstimatorModel(reasoner, server=named_server(knobs))
+        if isinstance(estimator, (str, Runnable)):
+            self._estimator = EstimatorModel(open_model(estimator))
+            estimator = ZeroShotEstimator()
         self._method = TaleMethod(
             estimator=estimator,
             policy=self.policy,
@@ -311,9 +323,10 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
                 question,
                 question_id=str(manager.run_id),
                 context=transcript_of(messages) if sees_all else None,
+                lever=self._knobs.lever(kwargs),
             ),
             messages,
-            reasoner=self._reasoner,
+            reasoner=self._knobs,
             estimator=self._estimator,
             manager=manager,
             config=config,
