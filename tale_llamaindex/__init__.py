@@ -1,0 +1,22 @@
+"""Token-budget-aware reasoning (TALE, arXiv 2412.18547) for LlamaIndex."""
+
+from tale_core.errors import MissingExtraError
+
+try:
+    import llama_index.core  # noqa: F401
+except ImportError as exc:
+    raise MissingExtraError("llama_index.core", "llamaindex") from exc
+
+from tale_llamaindex.callbacks import TALECallbackHandler
+from tale_llamaindex.event_handler import TALEEventHandler
+from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
+from tale_llamaindex.query_transform import TALEQueryTransform
+
+__all__ = [
+    "TALEBudgetEvent",
+    "TALECallbackHandler",
+    "TALEElasticityEvent",
+    "TALEEventHandler",
+    "TALEQueryTransform",
+    "TALEUsageEvent",
+]

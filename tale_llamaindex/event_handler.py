@@ -1,0 +1,76 @@
+"""TALEEventHandler: a ledger of every LLM call in the process, on the instrumentation dispatcher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index_instrumentation import root_dispatcher
+from pydantic import Field
+
+from tale_core.ledger import Ledger
+from tale_llamaindex._observer import watch
+from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from llama_index.core.instrumentation.events import BaseEvent
+    from typing_extensions import Self
+
+
+class TALEEventHandler(BaseEventHandler):
+    """Records budgets, usage by role and elasticity of every LLM call in the process.
+
+    Calls without a budget are recorded as well, so that the ledger of a run without TALE can be the baseline
+    of `Ledger.savings`. Streams are recorded when they end, also when they are left early.
+
+    Example:
+        >>> from llama_index.core.llms import MockLLM
+        >>> with TALEEventHandler() as handler:
+        ...     answer = MockLLM().complete("How old is Ann?")
+        >>> [(call.role, call.usage.source) for call in handler.ledger.calls]
+        [('reason', 'estimated')]
+
+    Outside a ``with`` statement, ``get_dispatcher().add_event_handler(handler)`` or `attach` does the same.
+    """
+
+    ledger: Ledger = Field(default_factory=Ledger)
+    """Where calls and events are recorded; give one with ``keep`` to a program that runs for long."""
+
+    def __init__(self, *, ledger: Ledger | None = None) -> None:
+        super().__init__(ledger=Ledger() if ledger is None else ledger)
+        watch()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the handler's name."""
+        return "TALEEventHandler"
+
+    def handle(self, event: BaseEvent, **_: Any) -> None:
+        """Record TALE's events, and pass over all others."""
+        if isinstance(event, TALEBudgetEvent | TALEUsageEvent | TALEElasticityEvent):
+            self.ledger.record(event.record)
+
+    def attach(self) -> Self:
+        """Start recording, and return the handler."""
+        watch()
+        if not any(one is self for one in root_dispatcher.event_handlers):
+            root_dispatcher.add_event_handler(self)
+        return self
+
+    def detach(self) -> None:
+        """Stop recording; what was recorded stays."""
+        handlers = root_dispatcher.event_handlers
+        root_dispatcher.event_handlers = [one for one in handlers if one is not self]
+
+    def __enter__(self) -> Self:
+        return self.attach()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    def __str__(self) -> str:
+        return str(self.ledger)

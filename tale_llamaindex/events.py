@@ -1,0 +1,73 @@
+"""TALE's events on LlamaIndex's instrumentation dispatcher: the core's records, dispatched.
+
+Attach any ``BaseEventHandler`` to the root dispatcher to receive them, or use `TALEEventHandler`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+
+from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
+
+_dispatcher = get_dispatcher(__name__)
+
+
+class TALEBudgetEvent(BudgetEvent, BaseEvent):
+    """A budget was chosen for a question, before the question was asked."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which observability tools file the event."""
+        return "TALEBudgetEvent"
+
+    @property
+    def record(self) -> BudgetEvent:
+        """The core record, without what belongs to the dispatcher."""
+        return BudgetEvent(**{name: getattr(self, name) for name in BudgetEvent.model_fields})
+
+
+class TALEUsageEvent(UsageEvent, BaseEvent):
+    """A model call was paid for, as an estimate or as (part of) an answer."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which observability tools file the event."""
+        return "TALEUsageEvent"
+
+    @property
+    def record(self) -> UsageEvent:
+        """The core record, without what belongs to the dispatcher."""
+        return UsageEvent(**{name: getattr(self, name) for name in UsageEvent.model_fields})
+
+
+class TALEElasticityEvent(ElasticityEvent, BaseEvent):
+    """A budget or an answer did not behave as intended."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which observability tools file the event."""
+        return "TALEElasticityEvent"
+
+    @property
+    def record(self) -> ElasticityEvent:
+        """The core record, without what belongs to the dispatcher."""
+        return ElasticityEvent(**{name: getattr(self, name) for name in ElasticityEvent.model_fields})
+
+
+TALEEvent: TypeAlias = TALEBudgetEvent | TALEUsageEvent | TALEElasticityEvent
+"""Any of the three."""
+
+
+def dispatch(record: Event) -> None:
+    """Send a core record to every attached event handler."""
+    event: TALEEvent
+    if isinstance(record, BudgetEvent):
+        event = TALEBudgetEvent(**dict(record))
+    elif isinstance(record, UsageEvent):
+        event = TALEUsageEvent(**dict(record))
+    else:
+        event = TALEElasticityEvent(**dict(record))
+    _dispatcher.event(event)

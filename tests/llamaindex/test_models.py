@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from llama_index.core import MockEmbedding, Settings
+from llama_index.core.llms import MockLLM
+
+from tale_core import MissingExtraError, NotAChatModelError, UnknownModelError
+from tale_llamaindex import TALEQueryTransform
+from tale_llamaindex._models import open_llm
+
+if TYPE_CHECKING:
+    from pytest_httpserver import HTTPServer
+
+
+def test_an_llm_object_is_used_as_it_is() -> None:
+    llm = MockLLM()
+    assert open_llm(llm) is llm
+
+
+def test_nothing_means_the_llm_of_settings() -> None:
+    Settings.llm = llm = MockLLM()
+    assert open_llm(None) is llm
+
+
+def test_local_is_the_embedded_model_with_usage_in_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = ModuleType("tale_core.local")
+    settings = SimpleNamespace(context=2048)
+    local.serve = lambda: SimpleNamespace(base_url="http://127.0.0.1:9/v1", model="small", settings=settings)
+    monkeypatch.setitem(sys.modules, "tale_core.local", local)
+    llm = open_llm("local")
+    assert llm.metadata.model_name == "small"
+    assert llm.metadata.is_chat_model
+    assert llm.metadata.context_window == 2048
+    assert llm.api_base == "http://127.0.0.1:9/v1"
+    assert llm.additional_kwargs == {"stream_options": {"include_usage": True}}
+
+
+def test_openai_is_named_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
+    llm = open_llm("openai:gpt-4o-mini")
+    assert type(llm).__name__ == "OpenAI"
+    assert llm.metadata.model_name == "gpt-4o-mini"
+
+
+def test_a_url_is_asked_which_model_it_serves(loopback: str, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": [{"id": "small"}]})
+    assert open_llm(httpserver.url_for("/v1")).metadata.model_name == "small"
+
+
+def test_a_url_that_serves_nothing_is_named(loopback: str, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": []})
+    with pytest.raises(UnknownModelError, match="serves no model"):
+        open_llm(httpserver.url_for("/v1"))
+
+
+def test_a_dead_server_is_named_with_its_address(loopback: str) -> None:
+    with pytest.raises(
+        UnknownModelError, match=r"no OpenAI-compatible server answers at 'http://127\.0\.0\.1:9/v1'"
+    ):
+        open_llm("http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "", "ollama:llama3", "local:small"])
+def test_an_unknown_string_says_what_would_do(name: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"'{name}'; pass an LLM object") as caught:
+        TALEQueryTransform(name)
+    assert "local" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("openai:gpt-77", "'gpt-77'"), ("openai:", "'openai:' names no model")]
+)
+def test_an_unknown_openai_model_is_named(name: str, shown: str) -> None:
+    with pytest.raises(UnknownModelError, match=shown):
+        open_llm(name)
+
+
+@pytest.mark.parametrize("thing", [MockEmbedding(8), 3, object()])
+def test_an_object_that_is_no_llm_is_refused_with_its_type(thing: object) -> None:
+    with pytest.raises(NotAChatModelError, match=f"got {type(thing).__name__}; pass an LLM object"):
+        open_llm(thing)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("openai:gpt-4o-mini", "llama_index.llms.openai", "llamaindex"),
+        ("http://127.0.0.1:9/v1", "openai", "llamaindex"),
+        ("local", "tale_core.local", "local"),
+    ],
+)
+def test_a_missing_extra_names_its_pip_command(
+    name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'tale-reasoning\[{extra}\]'"):
+        open_llm(name)
