@@ -31,14 +31,14 @@ class NativeKnobs:
         InvalidValueError: An unknown choice, or one that this model cannot keep.
 
     Example:
-        >>> from langchain_openai import ChatOpenAI
-        >>> knobs = NativeKnobs(ChatOpenAI(model="gpt-5-mini", api_key="..."))
-        >>> setting = knobs.lever({})(60)
-        >>> setting.lever, setting.value
-        ('effort', 'minimal')
-        >>> model, arguments = knobs.asked(setting, {})
-        >>> model.reasoning_effort
-        'minimal'
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> knobs = NativeKnobs(FakeListChatModel(responses=["48"]))
+        >>> setting = knobs.lever({})(60)  # for a gpt-5-mini: effort, minimal
+        >>> setting.lever, setting.why
+        ('prompt', 'no native knob is known for this model')
+        >>> model, arguments = knobs.asked(setting, {"stop": ["."]})
+        >>> model.invoke("How many eggs are in four dozen?", **arguments).text
+        '48'
     """
 
     def __init__(self, model: ChatRunnable, knobs: str = "auto") -> None:
