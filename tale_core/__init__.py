@@ -26,7 +26,16 @@ from tale_core.errors import (
     UnmeasuredUsageError,
     WeightsNotFoundError,
 )
-from tale_core.estimators import ChainEstimator, FixedEstimator, ZeroShotEstimator
+from tale_core.estimators import (
+    AdaptiveEstimator,
+    BudgetExample,
+    CachedEstimator,
+    ChainEstimator,
+    FixedEstimator,
+    RegressionEstimator,
+    SelfBudget,
+    ZeroShotEstimator,
+)
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, Journal, UsageEvent
 from tale_core.flows import Outcome, arun, arun_many, run, run_many
 from tale_core.ledger import Ledger, Savings
@@ -54,6 +63,7 @@ from tale_core.types import (
     Flow,
     Framing,
     Grade,
+    Learner,
     Message,
     ModelCall,
     ModelReply,
@@ -66,12 +76,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACall",
+    "AdaptiveEstimator",
     "Answer",
     "Budget",
     "BudgetEvent",
+    "BudgetExample",
     "BudgetOverrunError",
     "BudgetPolicy",
     "BudgetRange",
+    "CachedEstimator",
     "Call",
     "ChainEstimator",
     "CorruptWeightsError",
@@ -90,6 +103,7 @@ __all__ = [
     "Grade",
     "InvalidValueError",
     "Journal",
+    "Learner",
     "Ledger",
     "LocalModelError",
     "Message",
@@ -104,9 +118,11 @@ __all__ = [
     "Probe",
     "Profile",
     "QuestionRun",
+    "RegressionEstimator",
     "Savings",
     "SearchSettings",
     "SearchTrace",
+    "SelfBudget",
     "ServerError",
     "StoreError",
     "Style",
