@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _HEALTH_TIMEOUT = 5.0
 _STOP_TIMEOUT = 5.0
 _LOG_TAIL = 400
+_FEW_CORES = 4
 
 
 class ServerSettings(Record):
@@ -43,7 +44,7 @@ class ServerSettings(Record):
     context: int = Field(default=4096, ge=1)
     """Tokens of prompt and answer together, for each request."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads; None takes one per core."""
+    """Processor threads; None takes every core of a small machine, and leaves a larger one to llama.cpp."""
     port: int = Field(default=0, ge=0, le=65535)
     """TCP port on 127.0.0.1; 0 takes any free one."""
     prompt_cache: int = Field(default=256, ge=0)
@@ -205,6 +206,12 @@ class LocalServer:
             )
 
 
+def _threads() -> int:
+    """Return how many threads to use: all logical cores up to four, else as many as llama.cpp sees fit (-1)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores <= _FEW_CORES else -1
+
+
 def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.Popen[str]:
     arguments = {
         "path": str(weights.path),
@@ -212,7 +219,7 @@ def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.P
         "port": settings.port,
         "parallel": settings.parallel,
         "context": settings.context,
-        "threads": os.cpu_count() or 1 if settings.threads is None else settings.threads,
+        "threads": _threads() if settings.threads is None else settings.threads,
         "prompt_cache": settings.prompt_cache,
     }
     # Out of the terminal's reach: Ctrl-C stops the caller, who then stops the server.
