@@ -1,11 +1,11 @@
 """Token-budget-aware reasoning (TALE, arXiv 2412.18547) for LlamaIndex."""
 
-from tale_core.errors import MissingExtraError
+from tale_core.errors import MissingExtraError as _MissingExtraError
 
 try:
     import llama_index.core  # noqa: F401
 except ImportError as exc:
-    raise MissingExtraError("llama_index.core", "llamaindex") from exc
+    raise _MissingExtraError("llama_index.core", "llamaindex") from exc
 
 from tale_llamaindex.callbacks import TALECallbackHandler
 from tale_llamaindex.event_handler import TALEEventHandler

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 from llama_index.core.base.llms.types import LLMMetadata
-from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.settings import Settings
 
-from tale_core.errors import MissingExtraError, NotAChatModelError, TaleError, UnknownModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tale_core.client import ChatClient
+from tale_core.errors import MissingExtraError, NotAChatModelError, UnknownModelError
+from tale_core.model_strings import FORMS, Endpoint, ModelString, resolve_model
 
 LLMLike: TypeAlias = LLM | str | None
-"""An LLM; ``"local"``, ``"openai:<model>"`` or the URL of an OpenAI-compatible server; None takes
-``Settings.llm``."""
+"""An LLM; a model string such as ``"local"``, ``"openai:gpt-4o-mini"`` or the URL of an OpenAI-compatible
+server (see `tale_core.model_strings`); None takes ``Settings.llm``."""
 
-_WAYS = (
-    'pass an LLM object, "local" for the embedded model, "openai:<model>", or the URL of an '
-    "OpenAI-compatible server such as http://127.0.0.1:8000/v1"
-)
 # Without it streams report no usage, and every streamed call would be an estimate.
 _STREAM_USAGE = {"stream_options": {"include_usage": True}}
+_TIMEOUT = 600.0  # seconds; a model on a CPU takes its time
 
 
 def open_llm(llm: LLMLike) -> LLM:
@@ -35,6 +30,8 @@ def open_llm(llm: LLMLike) -> LLM:
     Raises:
         UnknownModelError: A string that names no model.
         NotAChatModelError: Neither an LLM nor a string.
+        InvalidValueError: The model needs a key, and there is none.
+        ServerError: Nobody answers at the URL.
         MissingExtraError: The integration that the string asks for is not installed.
     """
     if llm is None:
@@ -42,12 +39,13 @@ def open_llm(llm: LLMLike) -> LLM:
     if isinstance(llm, LLM):
         return llm
     if not isinstance(llm, str):
-        raise NotAChatModelError(f"expected an LLM, got {type(llm).__name__}; {_WAYS}")
-    scheme = llm.partition(":")[0]
-    opener = _OPENERS.get(scheme)
-    if opener is None:
-        raise UnknownModelError(f"no model is known as {llm!r}; {_WAYS}")
-    return opener(llm)
+        raise NotAChatModelError(
+            f"expected an LLM, got {type(llm).__name__}; pass an LLM object or a string: {', '.join(FORMS)}"
+        )
+    endpoint = resolve_model(llm)
+    if ModelString.read(llm).kind == "openai":
+        return _open_openai(endpoint)
+    return _open_server(llm, endpoint)
 
 
 def name_of(llm: LLM) -> str | None:
@@ -56,27 +54,12 @@ def name_of(llm: LLM) -> str | None:
     return None if name == LLMMetadata.model_fields["model_name"].default else name
 
 
-def _open_local(name: str) -> LLM:
-    if name != "local":
-        raise UnknownModelError(f"no model is known as {name!r}; {_WAYS}")
+def _open_openai(endpoint: Endpoint) -> LLM:
     try:
-        from tale_core.local import serve  # noqa: PLC0415  # an extra of its own
-    except ImportError as exc:
-        if isinstance(exc, TaleError):
-            raise
-        raise MissingExtraError(exc.name or "xllamacpp", "local") from exc
-    server = serve()
-    return _open_like(server.base_url, server.model, context=server.settings.context)
-
-
-def _open_openai(name: str) -> LLM:
-    model = name.partition(":")[2]
-    if not model:
-        raise UnknownModelError(f"{name!r} names no model; write for example 'openai:gpt-4o-mini'")
-    try:
-        from llama_index.llms.openai import OpenAI  # noqa: PLC0415  # an extra of its own
+        from llama_index.llms.openai import OpenAI  # noqa: PLC0415  # an extra, and slow to import
     except ImportError as exc:
         raise MissingExtraError("llama_index.llms.openai", "llamaindex") from exc
+    model = endpoint.model or ""
     try:
         llm = OpenAI(model=model, additional_kwargs=_STREAM_USAGE)
         llm.metadata  # noqa: B018  # looks the model up
@@ -87,49 +70,19 @@ def _open_openai(name: str) -> LLM:
     return llm
 
 
-def _open_url(url: str) -> LLM:
-    return _open_like(url, _first_model(url))
-
-
-def _open_like(url: str, model: str, *, context: int = DEFAULT_CONTEXT_WINDOW) -> LLM:
+def _open_server(text: str, endpoint: Endpoint) -> LLM:
     try:
-        from llama_index.llms.openai_like import OpenAILike  # noqa: PLC0415  # an extra of its own
+        from llama_index.llms.openai_like import OpenAILike  # noqa: PLC0415  # an extra, and slow to import
     except ImportError as exc:
         raise MissingExtraError("llama_index.llms.openai_like", "llamaindex") from exc
+    temperature = {} if endpoint.temperature is None else {"temperature": endpoint.temperature}
     llm: LLM = OpenAILike(
-        model=model,
-        api_base=url,
-        api_key="local",
+        model=endpoint.model or ChatClient.open(text).model,
+        api_base=endpoint.base_url,
+        api_key=endpoint.api_key,
         is_chat_model=True,
-        context_window=context,
-        timeout=600.0,  # seconds; a model on a CPU takes its time
+        timeout=_TIMEOUT,
         additional_kwargs=_STREAM_USAGE,
+        **temperature,
     )
     return llm
-
-
-def _first_model(url: str) -> str:
-    """Ask a server which model it serves."""
-    try:
-        import openai  # noqa: PLC0415  # slow to import
-    except ImportError as exc:
-        raise MissingExtraError("openai", "llamaindex") from exc
-    try:
-        with openai.OpenAI(base_url=url, api_key="local", max_retries=0, timeout=10.0) as client:
-            models: Any = client.models.list().data
-    except openai.OpenAIError as exc:
-        raise UnknownModelError(
-            f"no OpenAI-compatible server answers at {url!r} ({type(exc).__name__}); start it, or check the "
-            "address: it usually ends in /v1"
-        ) from exc
-    if not models:
-        raise UnknownModelError(f"the server at {url!r} serves no model; load one into it")
-    return str(models[0].id)
-
-
-_OPENERS: dict[str, Callable[[str], LLM]] = {
-    "local": _open_local,
-    "openai": _open_openai,
-    "http": _open_url,
-    "https": _open_url,
-}
