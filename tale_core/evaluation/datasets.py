@@ -129,13 +129,11 @@ def load_dataset(
         if limit is not None and len(questions) >= limit:
             break
         try:
-            question = _question(where, row, instruction)
+            merged += _add(questions, _question(where, row, instruction), where)
         except DataError as exc:
             if on_error == "stop":
                 raise
             skipped.append(str(exc))
-            continue
-        merged += _add(questions, question, where)
     if not questions:
         raise DataError(f"{source}: no questions there{f'; {skipped[0]}' if skipped else ''}")
     return Dataset(source=source, questions=tuple(questions.values()), skipped=tuple(skipped), merged=merged)
@@ -254,7 +252,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
             else:
                 yield where, row
     except csv.Error as exc:
-        raise DataError(f"{path.name} line {reader.line_num}: {exc}") from exc
+        raise DataError(f"{path.name}, after line {reader.line_num}: {exc}") from exc
 
 
 def _options(text: str) -> dict[str, Any]:
