@@ -41,7 +41,7 @@ def test_nothing_is_kept_where_not_even_a_sentence_fits() -> None:
 
 
 def test_irrelevant_texts_go_first() -> None:
-    assert [one.index for one in fit_context(QUESTION, [BOB, ANN], 15, count=words)] == [1]
+    assert [index for index, _ in fit_context(QUESTION, [BOB, ANN], 15, count=words)] == [1]
 
 
 def test_without_any_shared_word_the_given_order_counts() -> None:
