@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 _RETRY_FACTOR = 2
 _SELF = "self"
+_NO_BUDGET = Budget()
+_UNFRAMED = Framing()
 
 
 class Plan(Record):
@@ -153,6 +155,7 @@ class TaleMethod:
         self.policy = BudgetPolicy() if policy is None else policy
         self.style = get_style(style)
         self.language = language
+        self.learner = self.estimator if isinstance(self.estimator, Learner) else None
         self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
     def begin(
@@ -163,6 +166,7 @@ class TaleMethod:
         shown: str | None = None,
         context: str | None = None,
         lever: ChooseLever | None = None,
+        journaled: bool = True,
     ) -> QuestionRun:
         """Start one question.
 
@@ -175,8 +179,17 @@ class TaleMethod:
             lever: Decides what carries the budget; None for the prompt. A native knob takes the place of the
                 whole framing: a model that thinks by itself, told to think step by step as well, writes its
                 reasoning twice.
+            journaled: Whether anybody will drain the journal; without it budgets and usages are not even built.
         """
-        return QuestionRun(self, question, question_id=question_id, shown=shown, context=context, lever=lever)
+        return QuestionRun(
+            self,
+            question,
+            question_id=question_id,
+            shown=shown,
+            context=context,
+            lever=lever,
+            journaled=journaled,
+        )
 
 
 class QuestionRun:
@@ -191,6 +204,7 @@ class QuestionRun:
         shown: str | None = None,
         context: str | None = None,
         lever: ChooseLever | None = None,
+        journaled: bool = True,
     ) -> None:
         self.method = method
         self.lever = prompt_lever if lever is None else lever
@@ -198,6 +212,7 @@ class QuestionRun:
         self.shown = question if shown is None else shown
         self.context = question if context is None else context
         self.question_id = question_id
+        self.journaled = journaled
         self.journal: Journal = []
         """Events not yet taken by the adapter, in order."""
         self._events: list[ElasticityEvent] = []
@@ -210,7 +225,7 @@ class QuestionRun:
 
     def plan(self) -> Flow[Plan]:
         """Estimate, and return how to ask. Makes no call that the user sees."""
-        budget = Budget()
+        budget = _NO_BUDGET
         if self.question.strip():
             if self.method.style.budgeted:
                 budget = yield from self._budget()
@@ -328,7 +343,7 @@ class QuestionRun:
     def _stated(self, plan: Plan, reply: ModelReply) -> Plan:
         """Return the plan with the budget that the model stated, where it was left to the model."""
         style = self.method.style
-        if plan.budget != Budget(source=_SELF) or not isinstance(style, SelfBudgeting):
+        if not _left_to_model(plan.budget) or not isinstance(style, SelfBudgeting):
             return plan
         tokens = style.stated_budget(reply.text)
         if tokens is not None:
@@ -346,8 +361,8 @@ class QuestionRun:
         return plan
 
     def _teach(self, plan: Plan, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
-        learner = self.method.estimator
-        if not isinstance(learner, Learner):
+        learner = self.method.learner
+        if learner is None:
             return
         try:
             learner.learn(self.context, plan.budget, usage, events)
@@ -364,6 +379,8 @@ class QuestionRun:
         self._note_usage(call.role, usage, reply)
 
     def _note_usage(self, role: Role, usage: Usage, reply: ModelReply, plan: Plan | None = None) -> None:
+        if not self.journaled:
+            return
         self.journal.append(
             UsageEvent(
                 question_id=self.question_id,
@@ -392,7 +409,7 @@ class QuestionRun:
 
     def _planned(self, budget: Budget, *, attempt: int) -> Plan:
         style = self.method.style
-        framing = Framing()
+        framing = _UNFRAMED
         setting = None if budget.tokens is None else self.lever(budget.tokens)
         native = setting is not None and setting.native
         if self.question.strip() and not native:
@@ -406,11 +423,13 @@ class QuestionRun:
             setting=setting,
             attempt=attempt,
         )
-        if budget != Budget(source=_SELF):  # else the model states it later
+        if not _left_to_model(budget):
             self._note_budget(plan)
         return plan
 
     def _note_budget(self, plan: Plan) -> None:
+        if not self.journaled:
+            return
         setting = plan.setting
         self.journal.append(
             BudgetEvent(
@@ -435,6 +454,11 @@ class QuestionRun:
     def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
         budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)
         return self._planned(budget, attempt=plan.attempt + 1)
+
+
+def _left_to_model(budget: Budget) -> bool:
+    """Return whether the model is to state the budget itself, in its answer."""
+    return budget.tokens is None and budget.source == _SELF
 
 
 def as_estimator(estimator: Estimator | int | None) -> Estimator:

@@ -76,7 +76,8 @@ class BudgetPolicy(Record):
         if estimate.exact:
             return Budget(tokens=estimate.tokens, source=estimate.source, estimate=estimate.tokens), None
         # As the multiplier is written: in floats 10 x 1.1 is more than 11, and a large product overflows.
-        multiplier = 1 if estimate.calibrated else Fraction(str(self.multiplier))
+        plain = estimate.calibrated or self.multiplier == 1
+        multiplier = 1 if plain else Fraction(str(self.multiplier))
         wanted = math.ceil(estimate.tokens * multiplier)
         tokens = min(max(wanted, self.floor), self.ceiling)
         budget = Budget(tokens=tokens, source=estimate.source, estimate=estimate.tokens)

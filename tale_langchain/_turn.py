@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
 from tale_langchain._convert import as_chunk, framed, from_core, to_reply
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
 
-    from tale_core.method import Answer, Plan, QuestionRun
+    from tale_core.method import Answer, Plan, TaleMethod
     from tale_core.types import Framing, KnobSetting, ModelCall, ModelReply
     from tale_langchain._models import ChatRunnable, EstimatorModel
     from tale_langchain.knobs import NativeKnobs
@@ -38,34 +39,63 @@ class Request(NamedTuple):
     kwargs: dict[str, Any]
 
 
+def unobserved(config: RunnableConfig | None) -> RunnableConfig | None:
+    """Return the configuration for child runs if no callback would hear of a run, otherwise None.
+
+    Such a run needs none of the machinery that reports runs, which takes as long as a model call in LangChain.
+    """
+    config = ensure_config(config)
+    if get_callback_manager_for_config(config).handlers:
+        return None
+    config.pop("run_name", None)
+    config.pop("run_id", None)
+    return config
+
+
+class Wiring(NamedTuple):
+    """The choices behind a runnable, ready for use."""
+
+    method: TaleMethod
+    """How budgets are found and carried."""
+    reasoner: NativeKnobs
+    """The user's model with its knobs."""
+    estimator: EstimatorModel
+    """The model that estimates."""
+
+
 class Turn:
     """Drives one question: answers the calls of its flow and passes its events on to the callbacks.
 
     Args:
-        run: The question's flow.
+        wiring: The method and the models.
         messages: The user's messages.
-        reasoner: The user's model with its knobs, asked with the user's own arguments.
-        estimator: The model that estimates.
-        manager: The callbacks of the surrounding run.
+        question: The text of the question; empty when there is none to estimate.
+        context: The text that the estimator sees, where it is more than the question.
+        manager: The callbacks of the surrounding run; None when nobody listens.
         config: The configuration for child runs.
         kwargs: The arguments that the user passed for the model.
     """
 
     def __init__(
         self,
-        run: QuestionRun,
+        wiring: Wiring,
         messages: list[BaseMessage],
         *,
-        reasoner: NativeKnobs,
-        estimator: EstimatorModel,
-        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        question: str,
+        context: str | None,
+        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
         config: RunnableConfig,
         kwargs: dict[str, Any],
     ) -> None:
-        self.run = run
+        method, self._reasoner, self._estimator = wiring
+        self.run = method.begin(
+            question,
+            question_id="" if manager is None else str(manager.run_id),
+            context=context,
+            lever=self._reasoner.lever(kwargs),
+            journaled=manager is not None,
+        )
         self._messages = messages
-        self._reasoner = reasoner
-        self._estimator = estimator
         # Sync or async as the methods that use it are: `call` and `dispatch`, or `acall` and `adispatch`.
         self._manager: Any = manager
         self._config = config
@@ -109,8 +139,9 @@ class Turn:
 
     def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         events = self.run.drain()
-        # Most runs have no handler: then no record is turned into data.
-        return ((event.name, event.model_dump(mode="json")) for event in events if self._manager.handlers)
+        if self._manager is None or not self._manager.handlers:
+            events = []
+        return ((event.name, event.model_dump(mode="json")) for event in events)
 
     def _request(self, call: ModelCall) -> Request:
         if call.role == "reason" and call.framing is not None:
@@ -124,17 +155,18 @@ class Turn:
 
     def _quiet_config(self) -> RunnableConfig:
         """Return the configuration of the estimator's runs: traced like any other, but in no user's stream."""
-        callbacks = self._manager.get_child()
-        for handler in list(callbacks.handlers):
-            if hasattr(handler, "tap_output_iter"):  # what feeds astream_events and LangGraph's streams
-                callbacks.remove_handler(handler)
-        return {
+        config: RunnableConfig = {
             **self._config,
-            "callbacks": callbacks,
             "tags": [*self._config.get("tags", ()), *ESTIMATOR_TAGS],
             "metadata": {**self._config.get("metadata", {}), "lc_source": _ESTIMATOR_NAME},
             "run_name": _ESTIMATOR_NAME,
         }
+        if self._manager is not None:
+            config["callbacks"] = callbacks = self._manager.get_child()
+            for handler in list(callbacks.handlers):
+                if hasattr(handler, "tap_output_iter"):  # what feeds astream_events and LangGraph's streams
+                    callbacks.remove_handler(handler)
+        return config
 
 
 class StreamedAnswer:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr, ValidationError
 
@@ -20,11 +22,11 @@ from tale_core.providers import named_server
 from tale_langchain._convert import question_of, to_messages, transcript_of
 from tale_langchain._models import ChatRunnable, EstimatorModel, at_head, name_of, rebuilt
 from tale_langchain._opening import open_model
-from tale_langchain._turn import Turn
+from tale_langchain._turn import Turn, Wiring, unobserved
 from tale_langchain.knobs import NativeKnobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
     from tale_core.types import Estimator, Style
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
@@ -79,7 +83,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, extra="forbid")
 
     # What the user gave, so that configurable_fields can build the same with one thing changed.
-    model: Any
+    model: ChatRunnable
     estimator: Any = None
     policy: BudgetPolicy | None = None
     style: Any = None
@@ -88,10 +92,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
     estimator_sees: Literal["question", "conversation"] = "question"
     knobs: Knobs = "auto"
 
-    _reasoner: ChatRunnable = PrivateAttr()
-    _knobs: NativeKnobs = PrivateAttr()
-    _estimator: EstimatorModel = PrivateAttr()
-    _method: TaleMethod = PrivateAttr()
+    _wiring: Wiring = PrivateAttr()
 
     def __init__(
         self,
@@ -121,19 +122,20 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             )
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        self._reasoner = reasoner
-        self._knobs = NativeKnobs(reasoner, knobs)
-        self._estimator = EstimatorModel(reasoner, server=named_server(knobs))
+        estimating = EstimatorModel(reasoner, server=named_server(knobs))
         if isinstance(estimator, (str, Runnable)):
-            self._estimator = EstimatorModel(open_model(estimator))
-            estimator = ZeroShotEstimator()
-        self._method = TaleMethod(
+            estimating, estimator = EstimatorModel(open_model(estimator)), ZeroShotEstimator()
+        method = TaleMethod(
             estimator=estimator,
             policy=self.policy,
             style=style,
             language=language,
             profile=find_profile(profile, model_name=name_of(reasoner)),
         )
+        self._wiring = Wiring(method, NativeKnobs(reasoner, knobs), estimating)
+
+    # `invoke`, `ainvoke`, `stream` and `astream` differ in who waits, and in nothing else: what they do is in
+    # the question's flow and in `Turn`.
 
     def invoke(
         self,
@@ -156,7 +158,20 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
             UnexpectedReplyError: The model answered with something that is no AIMessage.
         """
-        return self._call_with_config(self._answer, input, config, **kwargs)
+
+        def answer(
+            given: LanguageModelInput, run_manager: CallbackManagerForChainRun | None, config: RunnableConfig
+        ) -> AIMessage:
+            turn = self._turn(given, run_manager, config, kwargs)
+            try:
+                return turn.answered(run(turn.run.answer(), turn.call))
+            finally:
+                turn.dispatch()
+
+        quiet = unobserved(config)
+        if quiet is not None:
+            return answer(input, None, quiet)
+        return self._call_with_config(_signed(answer), input, config)
 
     async def ainvoke(
         self,
@@ -165,7 +180,22 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer a question under a budget, asynchronously; see `invoke`."""
-        return await self._acall_with_config(self._aanswer, input, config, **kwargs)
+
+        async def answer(
+            given: LanguageModelInput,
+            run_manager: AsyncCallbackManagerForChainRun | None,
+            config: RunnableConfig,
+        ) -> AIMessage:
+            turn = self._turn(given, run_manager, config, kwargs)
+            try:
+                return turn.answered(await arun(turn.run.answer(), turn.acall))
+            finally:
+                await turn.adispatch()
+
+        quiet = unobserved(config)
+        if quiet is not None:
+            return await answer(input, None, quiet)
+        return await self._acall_with_config(_signed(answer), input, config)
 
     def stream(
         self,
@@ -178,7 +208,26 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         Returns:
             The model's chunks, and at the end an empty one with ``response_metadata["tale"]``.
         """
-        return self._transform_stream_with_config(iter([input]), self._stream_answer, config, **kwargs)
+
+        def answer(
+            given: Iterator[LanguageModelInput],
+            run_manager: CallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> Iterator[AIMessage]:
+            turn = self._turn(next(given), run_manager, config, kwargs)
+            try:
+                plan = run(turn.run.plan(), turn.call)
+                turn.dispatch()
+                with turn.streaming(plan) as answer:
+                    model, messages, config, arguments = answer.request
+                    for chunk in model.stream(messages, config, **arguments):
+                        yield answer.add(chunk)
+                yield answer.last()
+                answer.enforce()
+            finally:
+                turn.dispatch()
+
+        return self._transform_stream_with_config(iter([input]), answer, config)
 
     def astream(
         self,
@@ -191,7 +240,25 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         async def once() -> AsyncIterator[LanguageModelInput]:
             yield input
 
-        return self._atransform_stream_with_config(once(), self._astream_answer, config, **kwargs)
+        async def answer(
+            given: AsyncIterator[LanguageModelInput],
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> AsyncIterator[AIMessage]:
+            turn = self._turn(await anext(given), run_manager, config, kwargs)
+            try:
+                plan = await arun(turn.run.plan(), turn.acall)
+                await turn.adispatch()
+                with turn.streaming(plan) as answer:
+                    model, messages, config, arguments = answer.request
+                    async for chunk in model.astream(messages, config, **arguments):
+                        yield answer.add(chunk)
+                yield answer.last()
+                answer.enforce()
+            finally:
+                await turn.adispatch()
+
+        return self._atransform_stream_with_config(once(), answer, config)
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> TALERunnable:
         """Return the same with tools bound to the model; the estimator does not see them.
@@ -203,7 +270,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         Raises:
             NotAChatModelError: The model binds no tools.
         """
-        return self._around(rebuilt(self._reasoner, _calling("bind_tools", tools, **kwargs)))
+        return self._around(rebuilt(self.model, _calling("bind_tools", tools, **kwargs)))
 
     def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable that answers in the form of a schema, under a budget.
@@ -216,23 +283,23 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             NotAChatModelError: The model has no structured output.
         """
         structured = _calling("with_structured_output", schema, **kwargs)
-        return rebuilt(self._reasoner, lambda model: at_head(structured(model), self._around))
+        return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
 
     @property
     def InputType(self) -> Any:  # noqa: N802  # LangChain's name
         """What the model takes."""
-        return self._reasoner.InputType
+        return self.model.InputType
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """What can be configured at run time in the model."""
-        return self._reasoner.config_specs
+        return self.model.config_specs
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
         # Models carry keys and addresses: a name is enough to know them by.
-        yield "model", name_of(self._reasoner) or self._reasoner.get_name()
-        yield "estimator", self._method.estimator.name
-        yield "style", self._method.style.name
+        yield "model", name_of(self.model) or self.model.get_name()
+        yield "estimator", self._wiring.method.estimator.name
+        yield "style", self._wiring.method.style.name
 
     def _around(self, model: ChatRunnable) -> TALERunnable:
         """Return the same choices around another model."""
@@ -240,78 +307,10 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             **{**{field: getattr(self, field) for field in type(self).model_fields}, "model": model}
         )
 
-    # The four below differ in who waits, and in nothing else: what they do is in the flow and in `Turn`.
-
-    def _answer(
-        self,
-        given: LanguageModelInput,
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> AIMessage:
-        turn = self._turn(given, run_manager, config, kwargs)
-        try:
-            return turn.answered(run(turn.run.answer(), turn.call))
-        finally:
-            turn.dispatch()
-
-    async def _aanswer(
-        self,
-        given: LanguageModelInput,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> AIMessage:
-        turn = self._turn(given, run_manager, config, kwargs)
-        try:
-            return turn.answered(await arun(turn.run.answer(), turn.acall))
-        finally:
-            await turn.adispatch()
-
-    def _stream_answer(
-        self,
-        given: Iterator[LanguageModelInput],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        turn = self._turn(next(given), run_manager, config, kwargs)
-        try:
-            plan = run(turn.run.plan(), turn.call)
-            turn.dispatch()
-            with turn.streaming(plan) as answer:
-                model, messages, config, kwargs = answer.request
-                for chunk in model.stream(messages, config, **kwargs):
-                    yield answer.add(chunk)
-            yield answer.last()
-            answer.enforce()
-        finally:
-            turn.dispatch()
-
-    async def _astream_answer(
-        self,
-        given: AsyncIterator[LanguageModelInput],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        turn = self._turn(await anext(given), run_manager, config, kwargs)
-        try:
-            plan = await arun(turn.run.plan(), turn.acall)
-            await turn.adispatch()
-            with turn.streaming(plan) as answer:
-                model, messages, config, kwargs = answer.request
-                async for chunk in model.astream(messages, config, **kwargs):
-                    yield answer.add(chunk)
-            yield answer.last()
-            answer.enforce()
-        finally:
-            await turn.adispatch()
-
     def _turn(
         self,
         given: LanguageModelInput,
-        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
         config: RunnableConfig,
         kwargs: dict[str, Any],
     ) -> Turn:
@@ -319,22 +318,29 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         question = question_of(messages)
         sees_all = self.estimator_sees == "conversation" and question
         return Turn(
-            self._method.begin(
-                question,
-                question_id=str(manager.run_id),
-                context=transcript_of(messages) if sees_all else None,
-                lever=self._knobs.lever(kwargs),
-            ),
+            self._wiring,
             messages,
-            reasoner=self._knobs,
-            estimator=self._estimator,
+            question=question,
+            context=transcript_of(messages) if sees_all else None,
             manager=manager,
             config=config,
             kwargs=kwargs,
         )
 
 
-def _calling(method: str, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
+_SIGNATURE = inspect.signature(lambda given, run_manager, config: None)  # noqa: ARG005
+
+
+def _signed(function: F) -> F:
+    """Return the function with its signature at hand.
+
+    LangChain asks for it twice on every call, and working it out takes longer than the rest of its part.
+    """
+    function.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+    return function
+
+
+def _calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
     """Return a function that calls a method of a model."""
 
     def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
