@@ -8,7 +8,6 @@ only the innermost call is one that somebody pays for.
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,10 +27,9 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import root_dispatcher
 
 from tale_core.events import UsageEvent
-from tale_core.tokens import estimate_usage
-from tale_core.types import FinishReason, ModelReply, Usage
-from tale_llamaindex._convert import Response, finish_of, model_of, raw_text_of, usage_of, visible
-from tale_llamaindex._tracking import asked_in, caller, hears_events
+from tale_core.types import Usage
+from tale_llamaindex._answers import Gathering
+from tale_llamaindex._tracking import asking_in, caller, hears_events
 from tale_llamaindex.events import dispatch
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from llama_index.core.instrumentation.events import BaseEvent
 
     from tale_core.ledger import Ledger
-    from tale_llamaindex._tracking import Question
+    from tale_llamaindex._tracking import Asking, Question
 
 Start: TypeAlias = LLMChatStartEvent | LLMCompletionStartEvent
 Chunk: TypeAlias = LLMChatInProgressEvent | LLMCompletionInProgressEvent
@@ -56,54 +54,28 @@ _MOST_OPEN = 10_000
 class _OpenCall:
     """One LLM call under way."""
 
-    prompt: list[str]
-    question: Question | None
-    """The question whose framing the prompt carries: the answer is judged against its budget."""
+    answer: Gathering
+    asking: Asking | None
+    """What the prompt asks, and under which budget the answer is judged; None for calls that carry none."""
     question_id: str
     """The run id of the question, or else of the outermost span around the call."""
     wraps: bool = False
     """Whether another call is made inside; that one is paid for, not this one."""
     ledgers: list[Ledger] = field(default_factory=list)
     """Who asked to be told, apart from the question's own followers."""
-    started: float = field(default_factory=time.perf_counter)
-    last: Response | None = None
-    deltas: list[str] = field(default_factory=list)
-    usage: Usage | None = None
-    finish: FinishReason | None = None
 
     def follow(self, ledger: Ledger) -> None:
         """Tell a ledger as well, once."""
         if not any(ledger is one for one in self.ledgers):
             self.ledgers.append(ledger)
 
-    def take(self, response: Response) -> None:
-        """Take in one chunk: usage and the reason to stop come late, and not in the same chunk."""
-        self.last = response
-        self.deltas.append(response.delta or "")
-        self.usage = usage_of(response) or self.usage
-        self.finish = finish_of(response) or self.finish
-
-    def reply(self, *, closed: bool) -> ModelReply:
-        """Return the answer, with an estimate of its usage where the provider reported none."""
-        seconds = time.perf_counter() - self.started
-        generated = "".join(self.deltas)
-        if self.last is not None and not (closed and generated):
-            generated = raw_text_of(self.last)
-        return ModelReply(
-            text=visible(generated),
-            usage=self.usage or estimate_usage(self.prompt, generated),
-            finish_reason="closed" if closed else self.finish,
-            model=None if self.last is None else model_of(self.last),
-            seconds=seconds,
-        )
-
     def settle(self, *, closed: bool) -> None:
         """Account for the call, once it is over."""
         if self.wraps:
             return
-        reply = self.reply(closed=closed)
-        if self.question is not None:
-            self.question.settle(reply)
+        reply = self.answer.reply(closed=closed)
+        if self.asking is not None:
+            self.asking.settle(reply)
             return
         record = UsageEvent(
             question_id=self.question_id,
@@ -163,6 +135,15 @@ class Observer:
         self._close(span)
         self.leave(span)
 
+    def root(self) -> str | None:
+        """Return the outermost span around the current call."""
+        span = active_span_id.get()
+        if span is None:
+            return None
+        with self._lock:
+            *_, root = self._spans.around(span)
+        return root
+
     def scope(self, question: Question) -> None:
         """Note that calls in the span around the current one belong to a question, whatever they say."""
         with self._lock:
@@ -178,9 +159,9 @@ class Observer:
         with self._lock:
             *_, root = self._spans.around(event.span_id)
             scope = self._spans.scope(event.span_id)
-        question = asked_in("\n".join(prompt), scope)
-        owner = question or scope
-        call = _OpenCall(prompt, question, root if owner is None else owner.id)
+        asking = asking_in("\n".join(prompt), scope)
+        owner = scope if asking is None else asking.question
+        call = _OpenCall(Gathering(prompt), asking, root if owner is None else owner.id)
         call.wraps = event.model_dict.get("class_name") == _STRUCTURED
         with self._lock:
             self._nest(event.span_id, call)
@@ -200,21 +181,21 @@ class Observer:
             # they hand on the very chunk that the inner call has just yielded.
             if self._yielded.setdefault(id(event.response), span) != span:
                 call.wraps = True
-            call.take(event.response)
+            call.answer.take(event.response)
 
     def end(self, event: End) -> None:
         """Close a call that was answered."""
         call = self._close(event.span_id)
         if call is None:
             return
-        if event.response is not None and event.response is not call.last:
-            call.take(event.response)
+        if event.response is not None and event.response is not call.answer.last:
+            call.answer.take(event.response)
         call.settle(closed=False)
 
     def fail(self, event: ExceptionEvent) -> None:
         """Close a stream that its reader left, or that broke: what was generated was paid for."""
         call = self._close(event.span_id)
-        if call is not None and call.last is not None:
+        if call is not None and call.answer.last is not None:
             call.settle(closed=True)
 
     def follow(self, ledger: Ledger) -> None:
@@ -227,8 +208,8 @@ class Observer:
             call = self._open.get(active_span_id.get() or "")
         if call is None or hears_events(ledger):
             return
-        if call.question is not None:
-            call.question.follow(ledger)
+        if call.asking is not None:
+            call.asking.question.follow(ledger)
         else:
             call.follow(ledger)
 
@@ -249,8 +230,8 @@ class Observer:
         return call
 
     def _forget_chunk(self, span: str, call: _OpenCall) -> None:
-        if self._yielded.get(id(call.last)) == span:
-            del self._yielded[id(call.last)]
+        if self._yielded.get(id(call.answer.last)) == span:
+            del self._yielded[id(call.answer.last)]
 
 
 def _prompt(event: Start) -> list[str]:

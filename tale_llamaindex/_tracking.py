@@ -1,7 +1,7 @@
 """Which question a model call belongs to.
 
 A query engine asks the model far away from where the budget was chosen: in another method, task or thread,
-or when a stream is read at last. `Question` goes with each question; `asked_in` finds it again.
+or when a stream is read at last. `Question` goes with each question; `asking_in` finds it again.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llama_index_instrumentation import root_dispatcher
 
+from tale_core.events import UsageEvent
 from tale_core.types import Framing
 from tale_llamaindex.events import dispatch
 
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 
     from tale_core.events import Event
     from tale_core.ledger import Ledger
-    from tale_core.method import Plan, QuestionRun
+    from tale_core.method import Answer, Plan, QuestionRun
     from tale_core.types import ModelReply
 
 _KEPT = 1024
 
 _calling: ContextVar[Question | None] = ContextVar("tale_calling", default=None)
+_asking: ContextVar[Asking | None] = ContextVar("tale_asking", default=None)
 _latest: ContextVar[Question | None] = ContextVar("tale_latest", default=None)
 
 
@@ -36,17 +39,16 @@ class Question:
 
     Args:
         run: The question's run.
-        embedding_strs: What retrievers embed in place of the framed question.
     """
 
-    def __init__(self, run: QuestionRun, *, embedding_strs: list[str] | None = None) -> None:
+    def __init__(self, run: QuestionRun) -> None:
         self.run = run
-        self.embedding_strs = embedding_strs
         self.plan: Plan | None = None
         self.framed = ""
         """The question with its framing, as it stands in prompts; empty while there is no framing."""
         self._lock = threading.RLock()
         self._before_asking: list[Event] = []
+        self._asked = False
         self._ledgers: list[Ledger] = []
 
     @property
@@ -64,26 +66,26 @@ class Question:
             _calling.reset(token)
 
     def planned(self, plan: Plan) -> None:
-        """Note how the question will be asked, and make it known to `asked_in`."""
+        """Note how the question will be asked, and make it known to `asking_in`."""
         self.plan = plan
         if plan.framing != Framing():
-            self.framed = plan.framing.inline().apply(plan.question)
+            self.framed = framed_text(plan)
             _latest.set(self)
             _known.add(self)
 
-    def settle(self, reply: ModelReply) -> None:
+    def settle(self, plan: Plan, reply: ModelReply) -> Answer:
         """Account for one answer, judge it against the budget, and send out what was recorded."""
-        if self.plan is None:
-            raise AssertionError("a question is planned before it is answered")
         with self._lock:
-            self.run.settle(self.plan, reply)
+            answer = self.run.settle(plan, reply)
             self.emit()
+        return answer
 
     def emit(self) -> None:
         """Send what the run has recorded to the event handlers and to the ledgers that follow the question."""
         with self._lock:
             for record in self.run.drain():
-                if self.plan is None:
+                self._asked = self._asked or (isinstance(record, UsageEvent) and record.role == "reason")
+                if not self._asked:
                     self._before_asking.append(record)
                 dispatch(record)
                 for ledger in self._ledgers:
@@ -96,6 +98,44 @@ class Question:
                 return
             self._ledgers.append(ledger)
             ledger.record_all(self._before_asking)
+
+
+@dataclass(slots=True)
+class Asking:
+    """A question on its way to the model under one plan, through code that makes the calls itself."""
+
+    question: Question
+    plan: Plan
+    """How it is asked; its budget is what each answer is judged against."""
+    answers: list[Answer] = field(default_factory=list)
+    """What came back, call by call."""
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Mark the calls made inside as asking under this plan."""
+        token = _asking.set(self)
+        try:
+            yield
+        finally:
+            _asking.reset(token)
+
+    def settle(self, reply: ModelReply) -> None:
+        """Account for one answer."""
+        self.answers.append(self.question.settle(self.plan, reply))
+
+    def again(self) -> Asking | None:
+        """Return how to ask again where the policy says retry; None when the last answer stands.
+
+        Raises:
+            PolicyViolationError: The policy says raise for what an answer did.
+        """
+        if not self.answers:
+            return None
+        for answer in self.answers[:-1]:
+            self.question.run.enforce(answer)
+        plan = self.question.run.react(self.answers[-1])
+        self.question.emit()
+        return None if plan is None else Asking(self.question, plan)
 
 
 class _Known:
@@ -126,6 +166,11 @@ class _Known:
 _known = _Known()
 
 
+def framed_text(plan: Plan) -> str:
+    """Return the question with its framing as one text."""
+    return plan.framing.inline().apply(plan.question)
+
+
 def framed_before(text: str) -> Question | None:
     """Return the question that was framed to exactly this text, if one was."""
     return _known.named(text)
@@ -136,21 +181,33 @@ def caller() -> Question | None:
     return _calling.get()
 
 
-def asked_in(prompt: str, scope: Question | None) -> Question | None:
-    """Return the question that a prompt asks.
+def current_asking() -> Asking | None:
+    """Return what is being asked in this context, if it is known."""
+    return _asking.get()
+
+
+def asking_in(prompt: str, scope: Question | None) -> Asking | None:
+    """Return what a prompt asks.
 
     Args:
         prompt: The whole prompt.
         scope: The question planned in the span around the call, if any.
 
     Returns:
-        The question whose framed text the prompt holds: this context's latest or the scope's if it is theirs,
-        since texts may repeat, otherwise any that is known.
+        What is asked in this context. Where that is not known, the question whose framed text the prompt holds:
+        this context's latest or the scope's if it is theirs, since texts may repeat, otherwise any.
     """
+    asking = current_asking()
+    if asking is not None:
+        return asking
     for question in (_latest.get(), scope):
         if question is not None and question.framed and question.framed in prompt:
-            return question
-    return _known.inside(prompt)
+            return _asked(question)
+    return _asked(_known.inside(prompt))
+
+
+def _asked(question: Question | None) -> Asking | None:
+    return None if question is None or question.plan is None else Asking(question, question.plan)
 
 
 def hears_events(ledger: Ledger) -> bool:

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from llama_index.core.indices.query.query_transform.base import BaseQueryTransform
-from llama_index.core.instrumentation.span import active_span_id
-from llama_index.core.llms import LLM
 from llama_index.core.schema import QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from tale_core.errors import InvalidValueError
-from tale_core.estimators import ZeroShotEstimator
-from tale_core.method import TaleMethod
-from tale_core.profile import find_profile
-from tale_llamaindex._calls import arun_flow, run_flow
-from tale_llamaindex._models import name_of, open_llm
-from tale_llamaindex._observer import OBSERVER, watch
-from tale_llamaindex._tracking import Question, framed_before
+from tale_llamaindex._models import open_llm
+from tale_llamaindex._observer import OBSERVER
+from tale_llamaindex._setup import Setup
+from tale_llamaindex._tracking import framed_before
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
 
-    from tale_core.method import Plan
     from tale_core.policy import BudgetPolicy
     from tale_core.profile import Profile
     from tale_core.types import Estimator, Style
     from tale_llamaindex._models import LLMLike
+    from tale_llamaindex._tracking import Question
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -39,7 +34,7 @@ class TALEQueryTransform(BaseQueryTransform):
     """Estimates a budget for each question and puts it into the query, for ``TransformQueryEngine``.
 
     Embedding retrievers go on seeing the original question. Hybrid and keyword retrieval and rerankers read
-    the query as it is, budget and all.
+    the query as it is, budget and all; with `TALEQueryEngine` they do not.
 
     Args:
         llm: The LLM to estimate with, and whose shipped profile is used: an LLM object, ``"local"``,
@@ -79,18 +74,15 @@ class TALEQueryTransform(BaseQueryTransform):
         profile: Profile | str | Path | None = None,
     ) -> None:
         super().__init__()
-        self._llm = open_llm(llm)
-        self._estimator_llm = self._llm
-        if isinstance(estimator, LLM):
-            self._estimator_llm, estimator = estimator, ZeroShotEstimator()
-        self._method = TaleMethod(
+        self._setup = Setup.of(
+            open_llm(llm),
             estimator=estimator,
             policy=policy,
             style=style,
             language=language,
-            profile=find_profile(profile, model_name=name_of(self._llm)),
+            profile=profile,
         )
-        _check_records_only(self._method.policy)
+        _check_records_only(self._setup.method.policy)
 
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
@@ -98,7 +90,7 @@ class TALEQueryTransform(BaseQueryTransform):
         """Estimate and put the budget in, without blocking the event loop; see ``run``.
 
         ``TransformQueryEngine`` itself calls ``run`` even from ``aquery``, which blocks the loop while the
-        estimator's call is under way.
+        estimator's call is under way; `TALEQueryEngine` does not.
 
         Args:
             query_bundle_or_str: The question.
@@ -110,32 +102,17 @@ class TALEQueryTransform(BaseQueryTransform):
 
     def _run(self, query_bundle: QueryBundle, metadata: dict[str, Any]) -> QueryBundle:
         del metadata
-        before = framed_before(query_bundle.query_str)
-        if before is not None:
-            return _bundle(query_bundle, before)
-        question = self._begin(query_bundle)
-        try:
-            plan = run_flow(question.run.plan(), self._estimator_llm, question)
-        finally:
-            question.emit()
-        return _finish(query_bundle, question, plan)
+        question = framed_before(query_bundle.query_str)
+        if question is None:
+            question = self._setup.plan(self._setup.begin(query_bundle.query_str))
+        return _transformed(query_bundle, question)
 
     @_dispatcher.span
     async def _arun(self, query_bundle: QueryBundle) -> QueryBundle:
-        before = framed_before(query_bundle.query_str)
-        if before is not None:
-            return _bundle(query_bundle, before)
-        question = self._begin(query_bundle)
-        try:
-            plan = await arun_flow(question.run.plan(), self._estimator_llm, question)
-        finally:
-            question.emit()
-        return _finish(query_bundle, question, plan)
-
-    def _begin(self, bundle: QueryBundle) -> Question:
-        watch()
-        run = self._method.begin(bundle.query_str, question_id=active_span_id.get() or str(uuid4()))
-        return Question(run, embedding_strs=list(bundle.embedding_strs))
+        question = framed_before(query_bundle.query_str)
+        if question is None:
+            question = await self._setup.aplan(self._setup.begin(query_bundle.query_str))
+        return _transformed(query_bundle, question)
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -144,25 +121,18 @@ class TALEQueryTransform(BaseQueryTransform):
         """Do nothing: styles are chosen at construction."""
 
     def __repr__(self) -> str:
-        return (
-            f"TALEQueryTransform({type(self._llm).__name__}({self._llm.metadata.model_name!r}), "
-            f"estimator={self._method.estimator.name!r}, style={self._method.style.name!r})"
-        )
+        return f"TALEQueryTransform({self._setup.describe()})"
 
 
-def _finish(bundle: QueryBundle, question: Question, plan: Plan) -> QueryBundle:
-    question.planned(plan)
-    OBSERVER.scope(question)
-    return _bundle(bundle, question)
-
-
-def _bundle(bundle: QueryBundle, question: Question) -> QueryBundle:
+def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     """Return the bundle with the framed question for the model and the original one for the retriever."""
     if not question.framed:
         return bundle
-    return dataclasses.replace(
-        bundle, query_str=question.framed, custom_embedding_strs=list(question.embedding_strs or ())
-    )
+    OBSERVER.scope(question)
+    original = question.run.question
+    # A query that was framed before must not be embedded as it is either.
+    embedded = [original if text == question.framed else text for text in bundle.embedding_strs]
+    return dataclasses.replace(bundle, query_str=question.framed, custom_embedding_strs=embedded)
 
 
 def _check_records_only(policy: BudgetPolicy) -> None:

@@ -13,6 +13,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import MultiStepQueryEngine, TransformQueryEngine
 
 from tale_core import BudgetPolicy, ElasticityKind, InvalidValueError, Profile, UnknownStyleError, style_names
+from tale_core.knobs import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
 from tale_llamaindex.testing import ScriptedLLM
@@ -57,11 +58,10 @@ def test_options_that_an_llm_does_not_declare_are_not_sent() -> None:
     assert bundle.query_str == FRAMED
 
 
-def test_a_model_that_thinks_is_asked_without_temperature_and_cap() -> None:
-    pytest.importorskip("llama_index.llms.openai.utils")
+def test_a_model_that_thinks_is_asked_without_temperature_and_with_head_room() -> None:
     llm = ScriptedLLM(ScriptedModel(estimate="[[40]]"), model_name="o3-mini")
     TALEQueryTransform(llm).run(QUESTION)
-    assert llm.sent[0].kwargs == {}
+    assert llm.sent[0].kwargs == {"max_tokens": 64 + THINKING_HEADROOM}
 
 
 def test_models_without_chat_are_asked_to_complete() -> None:
