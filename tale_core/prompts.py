@@ -155,7 +155,7 @@ class ExemplarStyle(Record):
     """Worked examples by the mean length of their solutions, in output tokens."""
     template: Template
     """The sentence after the question."""
-    fit: float = Field(default=0.75, gt=0)
+    fit: float = Field(default=0.85, gt=0)
     """The longest level shown is at most this share of the budget: answers run longer than their models."""
     budgeted: bool = True
     reasons: bool = True
