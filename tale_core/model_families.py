@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Literal, TypeAlias
 
 from tale_core.knobs import NativeControls
 
@@ -18,9 +19,15 @@ _THREE = ("low", "medium", "high")
 _FOUR = ("minimal", *_THREE)
 _CLAUDE = (*_THREE, "xhigh", "max")
 
-_FAMILIES: tuple[tuple[str, NativeControls], ...] = (
-    # OpenAI: gpt-5.1 to 5.4 default to "none" and do not think; all before 5.1 default to medium and take no
-    # "none". A temperature is accepted only where the effort is none, and from 5.5 on not at all.
+Provider: TypeAlias = Literal["openai", "anthropic", "google"]
+"""Whose models, and so whose parameters."""
+
+Family: TypeAlias = tuple[str, NativeControls]
+"""A pattern of model names, and the facts about such a model in its default set-up."""
+
+# OpenAI: gpt-5.1 to 5.4 default to "none" and do not think; all before 5.1 default to medium and take no
+# "none". A temperature is accepted only where the effort is none, and from 5.5 on not at all.
+_OPENAI: tuple[Family, ...] = (
     (
         r"o1|o1-pro|o3|o3-mini|o3-pro|o4-mini",
         NativeControls(thinks=True, levels=_THREE, level="medium", temperature="never"),
@@ -46,9 +53,12 @@ _FAMILIES: tuple[tuple[str, NativeControls], ...] = (
         NativeControls(thinks=True, levels=("none", *_CLAUDE), level="medium", temperature="never"),
     ),
     (r"gpt-6-astra", NativeControls(thinks=True, levels=_CLAUDE, temperature="never")),
-    # Anthropic: budget_tokens is at least 1024. Thinking is off unless asked for up to 4.8, on from 5 on, and
-    # cannot be switched off from 5.5 on, nor on Fable and Mythos. It excludes a temperature; from 4.7 on there
-    # is none at all.
+)
+
+# Anthropic: budget_tokens is at least 1024. Thinking is off unless asked for up to 4.8, on from 5 on, and
+# cannot be switched off from 5.5 on, nor on Fable and Mythos. It excludes a temperature; from 4.7 on there
+# is none at all.
+_ANTHROPIC: tuple[Family, ...] = (
     (
         r"claude-(3-7-sonnet|(opus|sonnet)-4(-[01])?|4-(opus|sonnet)|(opus|sonnet|haiku)-4-5)",
         NativeControls(thinks=False, minimum=1024, stops=True, temperature="quiet"),
@@ -63,6 +73,7 @@ _FAMILIES: tuple[tuple[str, NativeControls], ...] = (
         r"claude-opus-4-[78]",
         NativeControls(thinks=False, levels=_CLAUDE, level="high", stops=True, temperature="never"),
     ),
+    (r"claude-haiku-5-5", NativeControls(temperature="never")),
     (
         r"claude-(opus|sonnet)-5",
         NativeControls(thinks=True, levels=_CLAUDE, level="high", stops=True, temperature="never"),
@@ -75,8 +86,11 @@ _FAMILIES: tuple[tuple[str, NativeControls], ...] = (
         r"claude-sonnet-5-5|claude-(fable|mythos)-5(-1)?",
         NativeControls(thinks=True, levels=_CLAUDE, level="high", temperature="never"),
     ),
-    # Google: 2.5 takes a budget in tokens. From 3 on it is a level, thinking cannot be switched off, and the
-    # temperature is best left alone: lowered, answers degrade and loop.
+)
+
+# Google: 2.5 takes a budget in tokens. From 3 on it is a level, thinking cannot be switched off, and the
+# temperature is best left alone: lowered, answers degrade and loop.
+_GOOGLE: tuple[Family, ...] = (
     (r"gemini-2\.5-pro", NativeControls(thinks=True, minimum=128, limit=32768)),
     (r"gemini-2\.5-flash", NativeControls(thinks=True, minimum=1, limit=24576, stops=True)),
     (r"gemini-2\.5-flash-lite", NativeControls(thinks=False, minimum=512, limit=24576, stops=True)),
@@ -97,27 +111,36 @@ _NAME = (
     r"(?:.*[/.])?(?:{})"
     r"(?:[-@](?:\d{{3,8}}|\d{{4}}-\d\d-\d\d|latest|preview(?:-\d[\d-]*)?))?(?:-v\d+(?::\d+)?)?"
 )
-_COMPILED = tuple((re.compile(_NAME.format(pattern)), controls) for pattern, controls in _FAMILIES)
+_FAMILIES: dict[Provider, tuple[Family, ...]] = {"openai": _OPENAI, "anthropic": _ANTHROPIC, "google": _GOOGLE}
+_COMPILED = {
+    provider: [(re.compile(_NAME.format(pattern)), controls) for pattern, controls in families]
+    for provider, families in _FAMILIES.items()
+}
 
 
 @lru_cache(maxsize=256)
-def documented_controls(model: str) -> NativeControls | None:
+def documented_controls(model: str, provider: Provider | None) -> NativeControls | None:
     """Return what is documented about a model's thinking.
 
     Args:
         model: The model's name, as its class or gateway spells it.
+        provider: Whose parameters it is asked with; None when that is unknown.
 
     Returns:
-        The facts for a model in its default set-up, or None for a name that is not known.
+        The facts for a model in its default set-up, or None for a name that is not known. A model that is asked
+        with parameters of others (Claude behind OpenAI's protocol) thinks as it does, and has no knobs.
 
     Example:
-        >>> documented_controls("o3-mini-2025-01-31").levels
+        >>> documented_controls("o3-mini-2025-01-31", "openai").levels
         ('low', 'medium', 'high')
-        >>> documented_controls("gpt-4o") is None
+        >>> documented_controls("openai/o3-mini", None).levels
+        ()
+        >>> documented_controls("gpt-4o", "openai") is None
         True
     """
-    name = model.lower()
-    for pattern, controls in _COMPILED:
-        if pattern.fullmatch(name):
-            return controls.model_copy(update={"model": model})
+    for owner, families in _COMPILED.items():
+        for pattern, controls in families:
+            if pattern.fullmatch(model.lower()):
+                knobs = {} if owner == provider else {"levels": (), "minimum": None, "stops": False}
+                return controls.model_copy(update={"model": model, **knobs})
     return None

@@ -14,6 +14,7 @@ from tale_core.knobs import NativeControls
 from tale_core.model_families import documented_controls
 
 if TYPE_CHECKING:
+    from tale_core.model_families import Provider
     from tale_core.types import KnobSetting
 
 Server: TypeAlias = Literal["vllm", "sglang", "llama.cpp"]
@@ -34,15 +35,18 @@ def named_server(knobs: str) -> Server | None:
     return next((server for server in SERVERS if server == knobs), None)
 
 
-def base_controls(model: str | None, profile: Mapping[str, Any] | None = None) -> NativeControls:
+def base_controls(
+    model: str | None, provider: Provider | None, profile: Mapping[str, Any] | None = None
+) -> NativeControls:
     """Return what is known about a model in its default set-up.
 
     Args:
         model: Its name; None when it has none.
+        provider: Whose parameters it is asked with; None when that is unknown.
         profile: LangChain's profile of it, which wins over what is documented here.
     """
     name = model or "this model"
-    known = documented_controls(name) or NativeControls(model=name)
+    known = documented_controls(name, provider) or NativeControls(model=name)
     if not profile:
         return known
     levels = tuple(profile.get("reasoning_effort_levels") or known.levels)

@@ -10,6 +10,7 @@ from tale_core.errors import InvalidValueError
 from tale_core.knobs import NativeControls, quiet
 from tale_core.providers import (
     SERVERS,
+    at_effort,
     base_controls,
     claude_controls,
     claude_thinking,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from tale_core.model_families import Provider
     from tale_core.providers import Server
     from tale_core.types import KnobSetting
 
@@ -38,14 +40,13 @@ class Request(NamedTuple):
         """Return an argument, or else the field of that name."""
         return self.arguments[name] if name in self.arguments else getattr(self.model, name, None)
 
-    @property
-    def base(self) -> NativeControls:
-        """What is known about the model as it comes."""
+    def base(self, provider: Provider | None = None) -> NativeControls:
+        """Return what is known about the model as it comes, asked with a provider's parameters."""
         if not isinstance(self.model, BaseChatModel):
             return NativeControls(model=type(self.model).__name__)
         names = (getattr(self.model, field, None) for field in ("model_name", "model"))
         name = next((one for one in names if isinstance(one, str)), None)
-        return base_controls(name, self.model.profile)
+        return base_controls(name, provider, self.model.profile)
 
 
 class Dialect(NamedTuple):
@@ -92,7 +93,7 @@ def dialect_of(model: Runnable[Any, Any], server: Server | None = None) -> Diale
 def controls_of(request: Request, server: Server | None = None) -> NativeControls:
     """Return the facts about a request's thinking; see `dialect_of`."""
     dialect = dialect_of(request.model, server)
-    return request.base if dialect is None else dialect.read(request)
+    return request.base() if dialect is None else dialect.read(request)
 
 
 def quieted(
@@ -124,11 +125,15 @@ def _forced(arguments: Mapping[str, Any]) -> bool:
 
 
 def _read_effort(request: Request) -> NativeControls:
+    return at_effort(request.base(), request.get("reasoning_effort"))
+
+
+def _read_openai(request: Request) -> NativeControls:
     # `reasoning` is the Responses API's form; beside it, `reasoning_effort` is not sent in that API's place.
     reasoning = request.get("reasoning")
     routed = getattr(request.model, "_use_responses_api", None)
     return openai_controls(
-        request.base,
+        request.base("openai"),
         effort=reasoning.get("effort") if reasoning else request.get("reasoning_effort"),
         tools=bool(request.arguments.get("tools")),
         responses=routed is None or bool(routed(dict(request.arguments))),
@@ -167,7 +172,7 @@ def _output_config(request: Request) -> dict[str, Any]:
 
 
 def _read_claude(request: Request) -> NativeControls:
-    base, thinking, effort = request.base, _thinking(request), _short_effort(request)
+    base, thinking, effort = request.base("anthropic"), _thinking(request), _short_effort(request)
     if thinking is None and effort is not None and "xhigh" in base.levels:
         thinking = {"type": "adaptive"}
     return claude_controls(
@@ -202,7 +207,7 @@ def _read_gemini(request: Request) -> NativeControls:
     level = request.arguments.get("thinking_level") or request.get("reasoning_effort")
     tokens = request.get("thinking_budget")
     return gemini_controls(
-        request.base,
+        request.base("google"),
         level=level or raw.get("thinking_level"),
         tokens=raw.get("thinking_budget") if tokens is None else tokens,
     )
@@ -221,7 +226,7 @@ def _write_gemini(request: Request, setting: KnobSetting) -> dict[str, Any]:
 
 _EFFORT = Dialect(("reasoning_effort",), (), _read_effort, _write_effort)
 _BY_PACKAGE = {
-    "langchain_openai": Dialect(("reasoning_effort", "reasoning"), (), _read_effort, _write_openai),
+    "langchain_openai": Dialect(("reasoning_effort", "reasoning"), (), _read_openai, _write_openai),
     "langchain_anthropic": Dialect(
         ("thinking", "reasoning_effort", "output_config"), ("effort",), _read_claude, _write_claude
     ),
@@ -236,7 +241,7 @@ _BY_PACKAGE = {
 
 def _server_dialect(server: Server) -> Dialect:
     def read(request: Request) -> NativeControls:
-        return server_controls(request.base.model)
+        return server_controls(request.base().model)
 
     def write(request: Request, setting: KnobSetting) -> dict[str, Any]:
         return {"extra_body": server_body(server, request.get("extra_body"), setting)}

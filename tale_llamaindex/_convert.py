@@ -23,6 +23,7 @@ _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count", "eval
 _REASONING = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("output_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "thinking_tokens"),
     ("output_token_details", "reasoning"),
 )
 # Anthropic counts what it reads from and writes to its cache apart from the rest of the prompt.

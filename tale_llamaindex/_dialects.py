@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tale_core.errors import InvalidValueError
-from tale_core.knobs import NativeControls
 from tale_core.providers import (
-    SERVERS,
     base_controls,
     claude_controls,
     claude_thinking,
@@ -21,9 +19,13 @@ from tale_core.providers import (
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
+    from tale_core.knobs import NativeControls
     from tale_core.model_families import Provider
     from tale_core.providers import Server
     from tale_core.types import KnobSetting
+
+
+_NAMELESS = "unknown"  # what LlamaIndex calls the model of an LLM that names none
 
 
 class Request(NamedTuple):
@@ -34,8 +36,8 @@ class Request(NamedTuple):
 
     def base(self, provider: Provider | None) -> NativeControls:
         """Return what is known about the model as it comes, asked with a provider's parameters."""
-        name = getattr(self.llm, "model", None)
-        return base_controls(name if isinstance(name, str) else type(self.llm).__name__, provider)
+        name = self.llm.metadata.model_name
+        return base_controls(type(self.llm).__name__ if name == _NAMELESS else name, provider)
 
     def get(self, name: str, field: str | None = None) -> Any:
         """Return an argument, or else what stands under that name in the LLM's extra arguments or its field."""
@@ -113,29 +115,29 @@ def _write_unknown(request: Request, wanted: Wanted) -> Written:
 def _read_openai(request: Request) -> NativeControls:
     return openai_controls(
         request.base("openai"),
-        effort=request.get("reasoning_effort"),
+        effort=getattr(request.llm, "reasoning_effort", None) or request.get("reasoning_effort"),
         tools=bool(request.arguments.get("tools")),
         responses=False,
     )
 
 
 def _write_openai(request: Request, wanted: Wanted) -> Written:
-    arguments = {**request.arguments, **wanted.plain()}
+    ours = wanted.plain()
     if wanted.setting.native:
-        arguments["reasoning_effort"] = wanted.setting.value
-    return _unblocked(request.llm, arguments), arguments
+        ours["reasoning_effort"] = wanted.setting.value
+    return _unblocked(request.llm, ours), {**request.arguments, **ours}
 
 
-def _unblocked(llm: LLM, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields to change so that these arguments are sent."""
-    fields: dict[str, Any] = {}
-    for name in ("reasoning_effort", "max_tokens"):
-        if name in arguments and getattr(llm, name, None) is not None:
-            # A cap stays a field: the class renames it for models that want another name.
-            fields[name] = arguments[name] if name == "max_tokens" else None
+def _unblocked(llm: LLM, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields to change so that our arguments are sent."""
+    fields: dict[str, Any] = {
+        name: None
+        for name in ("reasoning_effort", "max_tokens")
+        if name in ours and getattr(llm, name, None) is not None
+    }
     extra = getattr(llm, "additional_kwargs", None) or {}
-    if not extra.keys().isdisjoint(arguments):
-        fields["additional_kwargs"] = {name: value for name, value in extra.items() if name not in arguments}
+    if not extra.keys().isdisjoint(ours):
+        fields["additional_kwargs"] = {name: value for name, value in extra.items() if name not in ours}
     return fields
 
 
@@ -156,13 +158,13 @@ def _write_responses(request: Request, wanted: Wanted) -> Written:
 
 
 def _read_claude(request: Request) -> NativeControls:
-    choice = request.arguments.get("tool_choice") or {}
+    choice = request.arguments.get("tool_choice")
     return claude_controls(
         request.base("anthropic"),
         thinking=request.get("thinking", "thinking_dict"),
         effort=(request.get("output_config") or {}).get("effort"),
         max_tokens=request.get("max_tokens"),
-        forced_tool=choice.get("type") in {"any", "tool"},
+        forced_tool=isinstance(choice, Mapping) and choice.get("type") in {"any", "tool"},
     )
 
 
@@ -216,10 +218,10 @@ def _server_dialect(server: Server) -> Dialect:
         return server_controls(request.base(None).model)
 
     def write(request: Request, wanted: Wanted) -> Written:
-        arguments = {**request.arguments, **wanted.plain()}
+        ours = wanted.plain()
         if wanted.setting.native:
-            arguments["extra_body"] = server_body(server, request.get("extra_body"), wanted.setting)
-        return _unblocked(request.llm, arguments), arguments
+            ours["extra_body"] = server_body(server, request.get("extra_body"), wanted.setting)
+        return _unblocked(request.llm, ours), {**request.arguments, **ours}
 
     return Dialect(read, write)
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from tale_core.knobs import Knobs, check_knobs, choose, quiet
 from tale_core.providers import named_server
-from tale_core.types import KnobSetting
 from tale_llamaindex._dialects import Request, Wanted, dialect_of
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from llama_index.core.llms import LLM
 
-    from tale_core.types import ChooseLever, ModelCall
+    from tale_core.types import ChooseLever, KnobSetting, ModelCall
 
 
 class NativeKnobs:

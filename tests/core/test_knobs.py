@@ -6,7 +6,7 @@ import pytest
 
 from tale_core import BudgetPolicy, InvalidValueError, TaleMethod, run
 from tale_core.knobs import LEVELS, THINKING_HEADROOM, NativeControls, check_knobs, choose, quiet
-from tale_core.model_families import documented_controls
+from tale_core.model_families import Provider, documented_controls
 from tale_core.testing import ScriptedModel
 from tale_core.types import KnobSetting, ModelReply, Usage
 
@@ -144,6 +144,20 @@ def test_a_model_that_takes_no_temperature_gets_none_even_without_thinking() -> 
     assert not quiet(NativeControls(thinks=False, temperature="never"), 64).temperature
 
 
+def documented(name: str) -> NativeControls | None:
+    providers: tuple[Provider, ...] = ("openai", "anthropic", "google")
+    found = [documented_controls(name, provider) for provider in providers]
+    return next((controls for controls in found if controls and (controls.levels or controls.stops)), found[0])
+
+
+def test_a_model_asked_with_parameters_of_others_thinks_and_has_no_knob() -> None:
+    controls = documented_controls("anthropic/claude-opus-5", "openai")
+    assert controls is not None
+    assert choose(60, controls).lever == "prompt"
+    setting = quiet(controls, 64)
+    assert (setting.native, setting.cap, setting.temperature) == (False, 64 + THINKING_HEADROOM, False)
+
+
 @pytest.mark.parametrize(
     ("name", "same_as"),
     [
@@ -158,7 +172,7 @@ def test_a_model_that_takes_no_temperature_gets_none_even_without_thinking() -> 
     ],
 )
 def test_prefixes_dates_and_previews_do_not_hide_a_family(name: str, same_as: str) -> None:
-    found, plain = documented_controls(name), documented_controls(same_as)
+    found, plain = documented(name), documented(same_as)
     assert found is not None
     assert plain is not None
     assert found.model_copy(update={"model": same_as}) == plain
@@ -177,11 +191,11 @@ def test_prefixes_dates_and_previews_do_not_hide_a_family(name: str, same_as: st
     ],
 )
 def test_a_name_that_only_looks_alike_is_unknown(name: str) -> None:
-    assert documented_controls(name) is None
+    assert documented(name) is None
 
 
 def test_claude_opus_5_5_is_not_taken_for_claude_opus_5() -> None:
-    five, five_five = documented_controls("claude-opus-5"), documented_controls("claude-opus-5-5")
+    five, five_five = documented("claude-opus-5"), documented("claude-opus-5-5")
     assert five is not None
     assert five_five is not None
     assert (five.stops, five_five.stops) == (True, False)
