@@ -155,7 +155,7 @@ class ExemplarStyle(Record):
     """Worked examples by the mean length of their solutions, in output tokens."""
     template: Template
     """The sentence after the question."""
-    fit: float = Field(default=0.85, gt=0)
+    fit: float = Field(default=0.75, gt=0)
     """The longest level shown is at most this share of the budget: answers run longer than their models."""
     budgeted: bool = True
     reasons: bool = True
@@ -376,6 +376,7 @@ EXEMPLARS = register_style(
             budgeted="Let's think step by step and use less than {budget} tokens:",
             unbudgeted=_VANILLA["en"],
         ),
+        fit=0.85,
         measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),
     )
 )
