@@ -321,6 +321,13 @@ def test_retries_end_where_the_policy_says(retries: int) -> None:
     assert kinds(answer) == ["overrun"] * (retries + 1)
 
 
+def test_a_retrying_policy_asks_again_once_unless_told_otherwise() -> None:
+    answer, _ = ask(
+        ScriptedModel(estimate="[[50]]", reason=words(10_000)), policy=BudgetPolicy(on_overrun="retry")
+    )
+    assert answer.plan.attempt == 2
+
+
 CUT = ModelReply(text=words(50), usage=Usage(output_tokens=50), finish_reason="length")
 
 

@@ -32,6 +32,7 @@ NEAR_MISSES = st.lists(st.sampled_from([*PIECES.split(), " ", "\n", "output "]),
         ("Budget: [[80 tokens]]", 80),
         ("about 60 tokens", 60),
         ("[[99999999999]]", 99_999_999_999),
+        ("9" * 30, 10**18),  # far beyond any ceiling, the exact value no longer matters
         ("[[１２０]]", 120),
         ("[[٣٠]]", 30),
         ("【【80】】", 80),
@@ -180,8 +181,8 @@ def test_decimals_are_rounded_up(number: Decimal) -> None:
 )
 def test_a_hostile_reply_is_read_in_linear_time(hostile: str) -> None:
     start = time.process_time()
-    parse_budget(hostile * (200_000 // len(hostile)))
-    assert time.process_time() - start < 2  # about 0.2 s; quadratic would take minutes
+    parse_budget(hostile * (60_000 // len(hostile)))
+    assert time.process_time() - start < 1  # about 0.05 s; quadratic would take minutes
 
 
 @pytest.mark.parametrize(

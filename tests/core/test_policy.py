@@ -87,6 +87,15 @@ def test_the_multiplier_is_taken_as_it_is_written() -> None:
     assert decided.tokens == 11  # in binary floats 10 x 1.1 is more than 11
 
 
+def test_a_calibrated_estimate_is_bounded_but_not_multiplied() -> None:
+    policy = BudgetPolicy(floor=20, ceiling=50, multiplier=2)
+    budgets = [
+        policy.decide(Estimate(tokens=tokens, source="learned", calibrated=True))[0].tokens
+        for tokens in (10, 30, 60)
+    ]
+    assert budgets == [20, 30, 50]
+
+
 def test_a_fallback_budget_is_not_held_to_the_bounds_of_estimates() -> None:
     decided, _ = BudgetPolicy(floor=50, fallback=20).decide(guess(None))
     assert decided.tokens == 20
@@ -98,6 +107,7 @@ def test_only_overrun_and_truncation_can_ask_for_more_than_a_record() -> None:
     assert actions.pop(ElasticityKind.OVERRUN) == "retry"
     assert actions.pop(ElasticityKind.TRUNCATED) == "raise"
     assert set(actions.values()) == {"record"}
+    assert {BudgetPolicy().action(kind) for kind in ElasticityKind} == {"record"}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,7 @@ def test_only_overrun_and_truncation_can_ask_for_more_than_a_record() -> None:
         ({"multiplier": 0}, r"BudgetPolicy\.multiplier: .*got 0"),
         ({"multiplier": math.inf}, r"BudgetPolicy\.multiplier: .*finite.*got inf"),
         ({"multiplier": math.nan}, r"BudgetPolicy\.multiplier: .*got nan"),
+        ({"tolerance": math.inf}, r"BudgetPolicy\.tolerance: .*finite.*got inf"),
         ({"tolerance": -0.1}, r"BudgetPolicy\.tolerance: .*got -0\.1"),
         ({"underrun_below": 1}, r"BudgetPolicy\.underrun_below: .*got 1"),
         ({"retries": 11}, r"BudgetPolicy\.retries: .*got 11"),
