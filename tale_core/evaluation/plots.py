@@ -122,22 +122,28 @@ def table(curve: ElasticityCurve) -> list[tuple[str, ...]]:
 
 def findings(curve: ElasticityCurve) -> tuple[str, ...]:
     """Return what a curve says, one sentence each."""
-    ideal, floor, rebound = curve.ideal, curve.floor, curve.rebound
-    lines = (
-        "Ideal budget range: none; no budget of this grid keeps the answers."
-        if ideal is None
-        else f"Ideal budget range: {ideal.low} to {ideal.high} tokens.",
-        "Rebound: none; a smaller budget never costs more than a larger one, beyond the noise."
-        if rebound is None
-        else f"Rebound: at a budget of {rebound} the answers cost more tokens again than at a larger one.",
-        _collapse(curve, floor),
-    )
+    lines = [_ideal(curve), _rebound(curve), _collapse(curve)]
     if curve.estimated:
-        lines += (f"{curve.estimated} answers were counted by a tokenizer, not by the provider.",)
-    return lines
+        lines.append(f"{curve.estimated} answers were counted by a tokenizer, not by the provider.")
+    return tuple(lines)
 
 
-def _collapse(curve: ElasticityCurve, floor: int | None) -> str:
+def _ideal(curve: ElasticityCurve) -> str:
+    if curve.ideal is None:
+        return "Ideal budget range: none; no budget of this grid keeps the answers."
+    if curve.ideal.low == curve.ideal.high:
+        return f"Ideal budget: {curve.ideal.low} tokens."
+    return f"Ideal budget range: {curve.ideal.low} to {curve.ideal.high} tokens."
+
+
+def _rebound(curve: ElasticityCurve) -> str:
+    if curve.rebound is None:
+        return "Rebound: none; a smaller budget never costs more than a larger one, beyond the noise."
+    return f"Rebound: at a budget of {curve.rebound} the answers cost more tokens again than at a larger one."
+
+
+def _collapse(curve: ElasticityCurve) -> str:
+    floor = curve.floor
     if floor is None:
         return "Collapse floor: none; even the largest budget leads to bare answers."
     if floor == curve.points[0].budget:

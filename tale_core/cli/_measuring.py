@@ -1,0 +1,227 @@
+"""What the measuring commands share: their options, the cost before and after, and the progress bar."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tale_core.cli._shared import err
+from tale_core.evaluation import ANSWER_FORMAT, Dataset, load_dataset, run_jobs
+from tale_core.evaluation.meter import Meter
+from tale_core.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tale_core.client import ChatClient
+    from tale_core.evaluation import Done, Job, Store
+    from tale_core.evaluation import Progress as Standing
+    from tale_core.evaluation.meter import Spent
+    from tale_core.probing import Asking
+
+R = TypeVar("R", bound=Record)
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+DataArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="Questions with answers: a .jsonl or .csv file, a reasoning-gym task (gsm_symbolic:200:seed=7), "
+        "or a Hugging Face dataset (hf:openai/gsm8k:main:test). START:STOP in brackets takes a slice.",
+    ),
+]
+StyleOption: TypeAlias = Annotated[str, typer.Option(help="Prompt style that carries the budget.")]
+SamplesOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Answers per budget; more than one for models that are not deterministic.")
+]
+GraderOption: TypeAlias = Annotated[
+    str, typer.Option(help="auto, numeric, choice, exact, math, gym, judge, or module:function.")
+]
+ConcurrencyOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Questions under way at a time.")]
+LimitOption: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Take only the first questions.")]
+TemperatureOption: TypeAlias = Annotated[
+    float | None, typer.Option(min=0, help="Sampling temperature; the model's own by default.")
+]
+MaxTokensOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Hard cap of every answer.")]
+OutOption: TypeAlias = Annotated[
+    Path, typer.Option("--out", "-o", help="Results file; a run that was stopped goes on in it.")
+]
+SkipOption: TypeAlias = Annotated[
+    bool, typer.Option("--skip-malformed", help="Leave malformed entries out instead of stopping.")
+]
+FormatOption: TypeAlias = Annotated[
+    bool, typer.Option("--answer-format", help="Ask for the answer in double brackets, as the paper does.")
+]
+
+
+def open_data(data: str, *, limit: int | None, skip: bool, answer_format: bool) -> Dataset:
+    """Read the questions, and say what was left out."""
+    dataset = load_dataset(
+        data,
+        limit=limit,
+        on_error="skip" if skip else "stop",
+        instruction=ANSWER_FORMAT if answer_format else "",
+    )
+    for message in dataset.skipped:
+        err.print(f"skipped: {message}", style="yellow", markup=False, soft_wrap=True)
+    if dataset.merged:
+        err.print(f"{dataset.merged} repeated questions are asked once", style="yellow")
+    return dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Worked(Generic[R]):
+    """How a run ended."""
+
+    results: list[R]
+    """Everything that is finished, by this run or an earlier one."""
+    failed: list[Done[R]]
+    """The questions that failed."""
+    spent: Spent
+    """What this run took."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the JSON output of every measuring command says about a run."""
+        return {
+            "finished": len(self.results),
+            "failed": [
+                {"question": one.question.id, "error": f"{type(one.error).__name__}: {one.error}"}
+                for one in self.failed
+            ],
+            "spent": self.spent.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where jobs are worked on: a model, a results file, and how many questions at a time."""
+
+    client: ChatClient
+    store: Store
+    concurrency: int
+
+    def work(
+        self, jobs: Sequence[Job[R]], *, calls: int, tokens: int, note: Callable[[Sequence[R]], str]
+    ) -> Worked[R]:
+        """Say what jobs may take, run them under a progress bar, and say what they took.
+
+        Args:
+            jobs: What to do.
+            calls: Most calls of one question.
+            tokens: Most output tokens of one call.
+            note: A few words on the results so far.
+        """
+        todo = sum(self.store.get(job.key, job.record) is None for job in jobs)
+        _tell_bound(todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens)
+        meter, began = Meter(self.client), time.monotonic()
+        results: list[R] = []
+        failed: list[Done[R]] = []
+        with _interruptible(), _shown(len(jobs)) as show:
+            running = run_jobs(
+                jobs,
+                self.store,
+                meter,
+                model=self.client.model,
+                concurrency=self.concurrency,
+                on_progress=lambda standing, _: show(standing, note(results)),
+            )
+            for done in running:
+                if done.result is None:
+                    failed.append(done)
+                else:
+                    results.append(done.result)
+        _tell_spent(meter.spent, time.monotonic() - began)
+        _tell_failures(failed)
+        return Worked(results, failed, meter.spent)
+
+    def record(self, command: str, dataset: Dataset, settings: Asking, grader: str) -> None:
+        """Write down what this run is about to do."""
+        self.store.begin_run(
+            command=command,
+            model=self.client.model,
+            data=dataset.source,
+            digest=dataset.digest,
+            questions=[question.id for question in dataset.questions],
+            settings=settings.model_dump(mode="json"),
+            grader=grader,
+        )
+
+
+def _tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
+    known = f"; {total - todo} of {total} are finished already" if todo < total else ""
+    err.print(f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{known}")
+
+
+def _tell_spent(spent: Spent, seconds: float) -> None:
+    counted = f"; {spent.estimated} calls counted by a tokenizer" if spent.estimated else ""
+    failed = f", {spent.failed} more failed" if spent.failed else ""
+    err.print(
+        f"took {spent.calls:,} calls{failed}; {spent.input_tokens:,} input and {spent.output_tokens:,} output "
+        f"tokens in {seconds:,.0f} seconds{counted}",
+        soft_wrap=True,
+    )
+
+
+def _tell_failures(failed: Sequence[Done[Any]]) -> None:
+    for done in failed:
+        words = f"failed: {done.question.question[:60]!r}: {type(done.error).__name__}: {done.error}"
+        err.print(words, style="red", markup=False, soft_wrap=True)
+    if failed:
+        err.print(f"{len(failed)} questions failed; run the same command again to retry them", style="red")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say on Ctrl-C what is waited for, and let a second Ctrl-C end the process at once: nothing is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        err.print("\nstopping after the calls under way; Ctrl-C again stops at once, and loses only those")
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[Standing, str], None]]:
+    """Draw a bar on a terminal; elsewhere print a line now and then."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+    printed = time.monotonic()
+
+    def show(standing: Standing, words: str) -> None:
+        nonlocal printed
+        bar.update(task, completed=standing.done, description=words)
+        if err.is_terminal or time.monotonic() - printed < _SECONDS_BETWEEN_LINES:
+            return
+        printed = time.monotonic()
+        left = standing.seconds_left
+        rest = "" if left is None else f", about {left / 60:.0f} minutes left"
+        err.print(f"{standing.done} of {standing.total} questions{rest}; {words}")
+
+    with bar:
+        task = bar.add_task("", total=total)
+        yield show

@@ -1,0 +1,121 @@
+"""``tale elasticity``: what budgets really cost a model, and what they do to its answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from tale_core.cli._measuring import (
+    Bench,
+    ConcurrencyOption,
+    DataArgument,
+    FormatOption,
+    GraderOption,
+    LimitOption,
+    MaxTokensOption,
+    OutOption,
+    SamplesOption,
+    SkipOption,
+    StyleOption,
+    TemperatureOption,
+    open_data,
+)
+from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
+from tale_core.client import ChatClient
+from tale_core.errors import InvalidValueError
+from tale_core.evaluation import ElasticityCurve, ElasticitySettings, Store, elasticity_jobs
+from tale_core.evaluation.plots import findings, table, write_html, write_png
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tale_core.evaluation import Measurement
+
+
+def elasticity(
+    data: DataArgument,
+    *,
+    budgets: Annotated[
+        str, typer.Option(help="Output tokens to ask for, separated by commas.")
+    ] = "10,25,50,100,200,400",
+    model: ModelOption = "local",
+    model_path: ModelPathOption = None,
+    style: StyleOption = "tale",
+    samples: SamplesOption = 1,
+    temperature: TemperatureOption = None,
+    max_tokens: MaxTokensOption = 1024,
+    grader: GraderOption = "auto",
+    concurrency: ConcurrencyOption = 4,
+    limit: LimitOption = None,
+    results: OutOption = Path("run.sqlite"),
+    html: Annotated[Path | None, typer.Option(help="Write an interactive page here.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture here.")] = None,
+    skip_malformed: SkipOption = False,
+    answer_format: FormatOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model's elasticity: budgets against real tokens and correct answers.
+
+    Asks every question without a budget and under each budget, and finds the rebound point, the ideal range and
+    the collapse floor. Stopped at any moment, the same command goes on where it was.
+    """
+    dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
+    grid = read_budgets(budgets)
+    client = ChatClient.open(model, model_path=model_path)
+    settings = ElasticitySettings(
+        budgets=grid,
+        style=style,
+        samples=samples,
+        temperature=client.temperature if temperature is None else temperature,
+        max_tokens=max_tokens,
+    )
+    jobs = elasticity_jobs(dataset, settings, model=client.model, grader=grader)
+    with Store(results) as store:
+        bench = Bench(client=client, store=store, concurrency=concurrency)
+        bench.record("elasticity", dataset, settings, grader)
+        worked = bench.work(jobs, calls=settings.calls, tokens=max_tokens, note=_so_far)
+    curve = ElasticityCurve.of(worked.results)
+    if html is not None:
+        write_html(html, curve, worked.results, model=client.model, data=dataset.source)
+    if png is not None:
+        write_png(png, curve, model=client.model, data=dataset.source)
+    if as_json:
+        facts = {"data": dataset.source, "model": client.model, "settings": settings.model_dump(mode="json")}
+        print_json({**facts, "curve": curve.model_dump(mode="json"), **worked.facts(), "results": str(results)})
+    else:
+        _print(curve, f"{client.model} on {curve.questions} questions of {dataset.source}, style {style}")
+        written = ", ".join(str(path) for path in (results, html, png) if path is not None)
+        err.print(f"written: {written}", soft_wrap=True)
+    if worked.failed:
+        raise typer.Exit(FAILED)
+
+
+def read_budgets(text: str) -> tuple[int, ...]:
+    """Read budgets separated by commas.
+
+    Raises:
+        InvalidValueError: Something between the commas is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidValueError(f"budgets are whole numbers separated by commas, got {text!r}") from None
+
+
+def _so_far(measurements: Sequence[Measurement]) -> str:
+    return f"{sum(len(one.probes) for one in measurements)} answers"
+
+
+def _print(curve: ElasticityCurve, title: str) -> None:
+    header, *rows = table(curve)
+    shown = Table(title=title, title_justify="left")
+    for column in header:
+        shown.add_column(column, justify="right")
+    for row in rows:
+        shown.add_row(*row)
+    out.print(shown)
+    for line in findings(curve):
+        out.print(line)
