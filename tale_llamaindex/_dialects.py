@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tale_core.errors import InvalidValueError
@@ -93,7 +94,7 @@ def dialect_of(llm: LLM, server: Server | None = None) -> Dialect:
             f"knobs={server!r} needs a class that speaks to an OpenAI-compatible server, such as OpenAILike; "
             f"got {type(llm).__name__}"
         )
-    return _server_dialect(server)
+    return Dialect(_read_server, partial(_write_server, server))
 
 
 # Classes without a known knob: a temperature and a cap are passed where the class has fields of these names.
@@ -213,17 +214,15 @@ def _write_gemini(request: Request, wanted: Wanted) -> Written:
 # Servers.
 
 
-def _server_dialect(server: Server) -> Dialect:
-    def read(request: Request) -> NativeControls:
-        return server_controls(request.base(None).model)
+def _read_server(request: Request) -> NativeControls:
+    return server_controls(request.base(None).model)
 
-    def write(request: Request, wanted: Wanted) -> Written:
-        ours = wanted.plain()
-        if wanted.setting.native:
-            ours["extra_body"] = server_body(server, request.get("extra_body"), wanted.setting)
-        return _unblocked(request.llm, ours), {**request.arguments, **ours}
 
-    return Dialect(read, write)
+def _write_server(server: Server, request: Request, wanted: Wanted) -> Written:
+    ours = wanted.plain()
+    if wanted.setting.native:
+        ours["extra_body"] = server_body(server, request.get("extra_body"), wanted.setting)
+    return _unblocked(request.llm, ours), {**request.arguments, **ours}
 
 
 _UNKNOWN = Dialect(_read_unknown, _write_unknown)

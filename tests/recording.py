@@ -145,6 +145,20 @@ def claude_message(
     }
 
 
+def claude_events(text: str, *, output: int, thinking: int, prompt: int = 20) -> list[dict[str, Any]]:
+    """Return such a reply as a stream, whose last usage counts everything written so far."""
+    start = {**claude_message("", output=1, prompt=prompt), "content": [], "stop_reason": None}
+    usage = {"output_tokens": output, "output_tokens_details": {"thinking_tokens": thinking}}
+    return [
+        {"type": "message_start", "message": start},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+
+
 def gemini_content(text: str, *, answer: int, thinking: int | None = None, prompt: int = 25) -> dict[str, Any]:
     """Return a reply of Gemini's generateContent, which counts thinking apart from the answer."""
     return {

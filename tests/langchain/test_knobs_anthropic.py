@@ -8,7 +8,7 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.tools import tool
 from pydantic import BaseModel
-from recording import Recorder, claude_message
+from recording import Recorder, claude_events, claude_message
 
 from tale_core import InvalidValueError
 from tale_core.knobs import THINKING_HEADROOM
@@ -162,6 +162,16 @@ def test_cached_input_and_thinking_are_counted_as_anthropic_means_them(server: R
     reason = handler.ledger.totals("reason")
     assert (reason.input_tokens, reason.output_tokens, reason.reasoning_tokens) == (20 + 500 + 7, 150, 120)
     assert handler.ledger.totals("estimate").reasoning_tokens is None
+
+
+def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None:
+    server.will_answer(
+        claude_message("[[60]]", output=8), claude_events("4 x 12 = 48", output=150, thinking=120)
+    )
+    *_, last = TALERunnable(claude(server, "claude-opus-5")).stream(QUESTION)
+    assert (server.reason["output_config"], server.reason["stream"]) == ({"effort": "low"}, True)
+    usage = last.response_metadata["tale"]["reason_usage"]
+    assert (usage["output_tokens"], usage["reasoning_tokens"]) == (150, 120)
 
 
 def test_native_is_refused_at_construction_for_a_model_that_does_not_think(server: Recorder) -> None:

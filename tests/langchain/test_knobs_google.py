@@ -106,6 +106,18 @@ def test_a_model_without_thinking_gets_the_budget_in_the_prompt(server: Recorder
     assert "60 tokens" in server.reason["contents"][0]["parts"][0]["text"]
 
 
+def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None:
+    first = gemini_content("4 x 12", answer=20, thinking=55)
+    del first["candidates"][0]["finishReason"]
+    server.will_answer(
+        gemini_content("[[60]]", answer=6), [first, gemini_content(" = 48", answer=40, thinking=55)]
+    )
+    *_, last = TALERunnable(gemini(server, "gemini-2.5-flash")).stream(QUESTION)
+    assert sent(server.reason)["thinkingConfig"] == {"thinking_budget": 60}
+    usage = last.response_metadata["tale"]["reason_usage"]
+    assert (usage["output_tokens"], usage["reasoning_tokens"]) == (95, 55)
+
+
 def test_thoughts_are_part_of_the_output_and_counted_apart(server: Recorder) -> None:
     answers(server)
     handler = TALECallbackHandler()

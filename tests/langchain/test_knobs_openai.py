@@ -247,6 +247,13 @@ def test_what_the_user_sends_to_a_server_is_kept(server: Recorder) -> None:
     assert server.estimate["chat_template_kwargs"] == {"tone": "dry", "enable_thinking": False}
 
 
+def test_another_model_that_estimates_is_not_taken_to_stand_behind_the_same_server(server: Recorder) -> None:
+    answers(server)
+    TALERunnable(chat(server, "qwen3"), estimator=chat(server, "gpt-4o-mini"), knobs="vllm").invoke(QUESTION)
+    assert server.reason["thinking_token_budget"] == 60
+    assert "chat_template_kwargs" not in server.estimate
+
+
 def test_a_server_is_never_guessed_from_its_address(server: Recorder) -> None:
     answers(server)
     TALERunnable(chat(server, "qwen3")).invoke(QUESTION)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +162,13 @@ def test_a_server_that_is_named_gets_the_budget_itself(
     lever, _ = ask(like(server, additional_kwargs={"extra_body": {"top_k": 20}}), knobs=knobs)
     assert lever == "thinking_budget"
     assert {name: server.reason.get(name) for name in ("top_k", *parameters)} == {"top_k": 20, **parameters}
+
+
+def test_the_knobs_of_a_server_can_be_pickled_and_copied(server: Recorder) -> None:
+    knobs = NativeKnobs(like(server), "vllm")
+    for again in (pickle.loads(pickle.dumps(knobs)), copy.deepcopy(knobs)):  # noqa: S301  # our own bytes
+        setting = again.lever({})(60)
+        assert again.asked(setting, {})[1] == {"extra_body": {"thinking_token_budget": 60}}
 
 
 def test_a_server_is_never_guessed(server: Recorder) -> None:
