@@ -59,7 +59,7 @@ FEATURES: tuple[str, ...] = (
     "sentences",
     "numbers",
     "longest number",
-    "fractions",
+    "decimals",
     "percentages",
     "money",
     "operators",

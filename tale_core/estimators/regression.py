@@ -148,6 +148,7 @@ class RegressionEstimator:
         fitting = _fitting()
         matrix = self.matrix([one.question for one in examples])
         layout = self._layout(width=len(matrix[0]))
+        self._check_embedding_tells(matrix, layout)
         report = fitting.cross_validate(
             matrix, examples, groups, layout=layout, quantile=self.quantile, zero_shot=zero_shot
         )
@@ -246,6 +247,14 @@ class RegressionEstimator:
             return self._fitted.layout
         counts = Layout(ngrams=_NGRAM_COLUMNS if self.ngrams else 0)
         return counts if width is None else Layout(ngrams=counts.ngrams, dimensions=width - counts.width)
+
+    def _check_embedding_tells(self, matrix: Sequence[Sequence[float]], layout: Layout) -> None:
+        *_, block = layout.blocks()
+        if layout.dimensions and all(row[block] == matrix[0][block] for row in matrix):
+            raise InvalidValueError(
+                f"{embedding_name(self.embeddings)} gives all {len(matrix)} questions the same vector; pass an "
+                "embedding that tells them apart, or none"
+            )
 
     def _vectors(self, questions: Sequence[str]) -> Sequence[Sequence[float]]:
         if self.embeddings is None:
