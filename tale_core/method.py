@@ -300,6 +300,21 @@ class QuestionRun:
             return self._relaxed(plan, plan.budget.tokens * _RETRY_FACTOR)
         return None
 
+    def portion(self, plan: Plan, share: float) -> Plan:
+        """Return how to make one of several calls that answer the question together.
+
+        Args:
+            plan: How the question is asked as a whole.
+            share: The call's part of the budget; never less than the policy's floor, since below it answers
+                collapse or grow again.
+        """
+        whole = plan.budget.tokens
+        if whole is None:
+            return plan
+        tokens = max(round(whole * share), min(whole, self.method.policy.floor))
+        budget = plan.budget.model_copy(update={"tokens": tokens})
+        return self._asked_under(budget, attempt=plan.attempt)
+
     def enforce(self, answer: Answer) -> None:
         """Raise what the policy raises for an answer; all of `react` that suits an answer already streamed.
 
@@ -408,13 +423,19 @@ class QuestionRun:
         return functools.reduce(operator.add, usages)
 
     def _planned(self, budget: Budget, *, attempt: int) -> Plan:
+        plan = self._asked_under(budget, attempt=attempt)
+        if not _left_to_model(budget):
+            self._note_budget(plan)
+        return plan
+
+    def _asked_under(self, budget: Budget, *, attempt: int) -> Plan:
         style = self.method.style
         framing = _UNFRAMED
         setting = None if budget.tokens is None else self.lever(budget.tokens)
         native = setting is not None and setting.native
         if self.question.strip() and not native:
             framing = style.frame(self.question, budget.tokens, language=self.method.language)
-        plan = Plan(
+        return Plan(
             question=self.shown,
             budget=budget,
             framing=framing,
@@ -423,9 +444,6 @@ class QuestionRun:
             setting=setting,
             attempt=attempt,
         )
-        if not _left_to_model(budget):
-            self._note_budget(plan)
-        return plan
 
     def _note_budget(self, plan: Plan) -> None:
         if not self.journaled:

@@ -535,3 +535,22 @@ def test_a_hundred_questions_over_one_method_keep_their_records_apart() -> None:
         (usage,) = [event.usage for event in journal if isinstance(event, UsageEvent)]
         assert usage.output_tokens == number
         assert call.messages[-1].content.startswith(f"Question {number}?")
+
+
+@pytest.mark.parametrize(
+    ("whole", "share", "expected"), [(100, 0.3, 30), (100, 0.01, 16), (8, 0.5, 8), (100, 1, 100)]
+)
+def test_a_portion_of_a_budget_stays_above_the_floor(whole: int, share: float, expected: int) -> None:
+    one = TaleMethod(estimator=whole).begin(QUESTION)
+    plan = run(one.plan(), ScriptedModel("unused"))
+    one.drain()
+    portion = one.portion(plan, share)
+    assert portion.budget.tokens == expected
+    assert f"{expected} tokens" in portion.framing.after
+    assert one.drain() == []
+
+
+def test_no_budget_has_no_portions() -> None:
+    one = TaleMethod(style="vanilla").begin(QUESTION)
+    plan = run(one.plan(), ScriptedModel("unused"))
+    assert one.portion(plan, 0.5) is plan
