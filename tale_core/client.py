@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from tale_core.errors import MissingExtraError, ServerError, UnexpectedReplyError, UnknownModelError
-from tale_core.knobs import NativeControls, choose, quiet
-from tale_core.model_families import documented_controls
+from tale_core.knobs import choose, quiet
 from tale_core.model_strings import OPENAI_URL, resolve_model, shown_address
 from tale_core.parsing import strip_thinking
+from tale_core.providers import base_controls
 from tale_core.types import FinishReason, KnobSetting, ModelReply, Usage
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from tale_core.knobs import NativeControls
     from tale_core.local.catalogue import WeightsFile
     from tale_core.types import ModelCall
 
@@ -206,7 +207,7 @@ class ChatClient:
         return f"<ChatClient {self.model} at {self.address}>"
 
     def _controls(self) -> NativeControls:
-        return documented_controls(self.model) or NativeControls(model=self.model)
+        return base_controls(self.model, "openai" if self._is_openai else None)
 
     def _request(self, call: ModelCall) -> dict[str, Any]:
         setting = call.setting or KnobSetting(lever="prompt", cap=call.max_tokens)

@@ -1,0 +1,20 @@
+"""The command ``tale``; needs the extra ``cli``.
+
+One module per command; `tale_core.cli.app` registers them.
+"""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        import rich  # noqa: F401, PLC0415  # typer would fail without it only when it prints
+        import typer  # noqa: F401, PLC0415
+    except ImportError as exc:
+        sys.exit(f"{exc.name!r} is not installed; run: pip install 'tale-reasoning[cli]'")
+    from tale_core.cli.app import app  # noqa: PLC0415  # after the check
+
+    app(prog_name="tale")

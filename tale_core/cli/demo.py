@@ -1,0 +1,235 @@
+"""``tale demo``: a few real questions asked directly, with plain chain of thought, and under a budget.
+
+Also run by ``make demo``, as ``python -m tale_core.cli.demo``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from tale_core.cli._asking import DIRECT, TALE, VANILLA, ask_once, baselines, choose_method
+from tale_core.cli._shared import ModelOption, ModelPathOption, guarded, out
+from tale_core.cli._views import (
+    NOTHING,
+    accounts,
+    events_text,
+    output_text,
+    profile_note,
+    savings_text,
+    side_by_side,
+    working,
+)
+from tale_core.client import ChatClient
+from tale_core.evaluation.datasets import Question
+from tale_core.evaluation.graders import numeric
+from tale_core.evaluation.reading import read_number
+from tale_core.events import ElasticityKind
+from tale_core.ledger import Ledger
+from tale_core.profile import find_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tale_core.cli._asking import Asked, Model
+    from tale_core.ledger import Savings
+    from tale_core.method import TaleMethod
+    from tale_core.profile import Profile
+
+QUESTIONS = (
+    # The running example of the paper (arXiv 2412.18547).
+    Question.of(
+        "Peyton scheduled after-work activities of a one hour yoga class on Monday, a cooking class that lasts "
+        "nine times as long on Tuesday, half an hour of cheese tasting on Wednesday, a museum tour that lasts "
+        "half as long as the cooking class on Thursday, and two hours of errands on Friday. How many hours "
+        "will Peyton spend on after-work activities?",
+        "17",
+    ),
+    Question.of(
+        "A bakery sells muffins for 3 dollars each and loaves of bread for 5 dollars each. On Saturday it "
+        "sells 24 muffins and half as many loaves. How many dollars does it take in?",
+        "132",
+    ),
+    Question.of(
+        "Nora reads 18 pages every morning and 25 pages every evening. After 6 days she still has 92 pages to "
+        "read. How many pages does her book have?",
+        "350",
+    ),
+    Question.of(
+        "A water tank holds 240 liters and is a quarter full. A pump adds 15 liters a minute. How many minutes "
+        "does it take to fill the tank?",
+        "12",
+    ),
+    Question.of(
+        "A cyclist sets out for a town 100 kilometers away. She rides 2 hours at 14 kilometers an hour, rests, "
+        "and rides 3 hours at 18 kilometers an hour. How many kilometers are left?",
+        "18",
+    ),
+)
+"""Questions with known answers: all but the first written for this demo, none chosen by its outcome."""
+
+_INTRODUCTION = """\
+Each question is asked three times, of the same model: **directly** (no reasoning: the fewest tokens), with
+**vanilla chain of thought** ("Let's think step by step": what savings are measured against), and with **TALE**,
+under a token budget. Tokens are what the model's server counted. Savings are net: what estimating a budget
+cost is subtracted.
+"""
+_PUBLISHED = """\
+The paper's own wording ("use less than N tokens") and its estimator, which asks the model itself for N, were
+made for large models. This is what they do here, on the first question:
+"""
+_COLLAPSED = (
+    "The answer collapsed: next to no reasoning was left, which the event says. Whether a wording works is a "
+    "property of the model, so TALE measures it and keeps the result in a profile."
+)
+_HELD = "This time the answer did not collapse. Whether a wording works is a property of the model: measure it."
+_CLOSING = """\
+Five questions prove nothing. Figures with intervals, on many more questions, are in `benchmarks/`, with the \
+commands that repeat them.
+
+Next: `tale ask "your question" --compare`, `tale doctor`, or wrap your own model: see `README.md`.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """One question asked in every way."""
+
+    question: Question
+    """The question, with its answer."""
+    ways: Mapping[str, Asked]
+    """How it was asked, by way."""
+
+    def right(self, way: str) -> bool:
+        """Return whether the answer of a way is the known one."""
+        return numeric(self.question)(self.ways[way].answer.reply.text) == "correct"
+
+
+def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) -> None:
+    """Ask a few questions in three ways, and show what a budget saves; minutes on two cores."""
+    out.print(Rule("TALE: token-budget-aware reasoning", style="bold"))
+    out.print(Padding(Markdown(_INTRODUCTION), (1, 0)))
+    client = ChatClient.open(model, model_path=model_path)
+    profile = find_profile(None, model_name=client.model)
+    out.print(f"Model: {client.model}", markup=False)
+    if profile is not None:
+        out.print(f"TALE: {profile_note(profile)}", markup=False, soft_wrap=True)
+    _questions(client, profile)
+    _published(client, QUESTIONS[0])
+    out.print(Padding(Markdown(_CLOSING), (1, 0)))
+
+
+def _questions(client: Model, profile: Profile | None) -> None:
+    method, _ = choose_method(profile=profile)
+    methods = {**baselines("auto"), TALE: method}
+    marked = []
+    for number, question in enumerate(QUESTIONS, start=1):
+        _announce(f"Question {number} of {len(QUESTIONS)}", question)
+        one = Marked(question=question, ways=_asked(client, methods, question))
+        if number == 1:
+            out.print(side_by_side(list(one.ways.values()), one.ways[VANILLA], width=out.width))
+        out.print(_marks(one))
+        marked.append(one)
+    out.print(Rule(f"All {len(QUESTIONS)} questions"))
+    out.print(_totals(marked))
+
+
+def _asked(client: Model, methods: Mapping[str, TaleMethod], question: Question) -> dict[str, Asked]:
+    asked = {}
+    for way, method in methods.items():
+        with working(way) as show:
+            asked[way] = ask_once(client, method, question.question, way=way, show=show)
+    return asked
+
+
+def _published(client: Model, question: Question) -> None:
+    out.print(Rule("The published wording on this model"))
+    out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
+    method, _ = choose_method(style="tale")
+    with working("tale ask --style tale") as show:
+        asked = ask_once(client, method, question.question, show=show)
+    one = Marked(question=question, ways={TALE: asked})
+    out.print(Text.assemble(("answer     ", "dim"), asked.answer.reply.text, "   ", _mark(one, TALE)))
+    out.print(accounts(asked))
+    collapsed = any(event.kind is ElasticityKind.COLLAPSE for event in asked.answer.events)
+    out.print(Padding(_COLLAPSED if collapsed else _HELD, (1, 0, 0, 0)))
+
+
+def _announce(title: str, question: Question) -> None:
+    out.print()
+    out.print(Rule(title))
+    out.print(question.question, markup=False)
+    out.print(f"Known answer: {question.answer}", style="dim", markup=False)
+
+
+def _marks(one: Marked) -> Table:
+    table = _table("answer", "output tokens", "time", "net savings", "events")
+    for way, asked in one.ways.items():
+        table.add_row(
+            way,
+            _mark(one, way),
+            _output(asked),
+            f"{asked.seconds:.1f} s",
+            savings_text(asked, one.ways[VANILLA]),
+            events_text(asked.answer.events),
+        )
+    return table
+
+
+def _totals(marked: Sequence[Marked]) -> Table:
+    table = _table("right", "output tokens", "time", "net savings", "events")
+    baseline = _total(marked, VANILLA)
+    for way in (DIRECT, VANILLA, TALE):
+        total = _total(marked, way)
+        saved: Savings = total.savings(baseline, count_estimates=True)
+        right = sum(one.right(way) for one in marked)
+        seconds = sum(one.ways[way].seconds for one in marked)
+        table.add_row(
+            way,
+            f"{right} of {len(marked)}",
+            str(saved.reason + saved.estimate),
+            f"{seconds:.1f} s",
+            Text("baseline", style="dim") if way == VANILLA else f"{saved.net_ratio:+.0%}",
+            events_text(total.events),
+        )
+    return table
+
+
+def _total(marked: Sequence[Marked], way: str) -> Ledger:
+    ledger = Ledger()
+    for one in marked:
+        ledger.record_all(one.ways[way].ledger.calls)
+        ledger.record_all(one.ways[way].ledger.events)
+    return ledger
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "events" else "right")
+    return table
+
+
+def _mark(one: Marked, way: str) -> Text:
+    number = read_number(one.ways[way].answer.reply.text)
+    shown = NOTHING if number is None else f"{float(number.value):g}"
+    right = one.right(way)
+    return Text(f"{shown} {'✓' if right else '✗'}", style="green" if right else "red")
+
+
+def _output(asked: Asked) -> str:
+    estimated = f" + {output_text(asked.ledger, 'estimate')}" if asked.ledger.count("estimate") else ""
+    return output_text(asked.ledger, "reason") + estimated
+
+
+if __name__ == "__main__":
+    typer.run(guarded(demo))
