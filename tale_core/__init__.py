@@ -8,6 +8,7 @@ from tale_core.curves import BudgetRange, Point, Probe
 from tale_core.elasticity import observe
 from tale_core.errors import (
     BudgetOverrunError,
+    CollapsedAnswerError,
     CorruptWeightsError,
     DataError,
     EmptyAnswerError,
@@ -63,6 +64,7 @@ from tale_core.types import (
     Flow,
     Framing,
     Grade,
+    KnobSetting,
     Learner,
     Message,
     ModelCall,
@@ -87,6 +89,7 @@ __all__ = [
     "CachedEstimator",
     "Call",
     "ChainEstimator",
+    "CollapsedAnswerError",
     "CorruptWeightsError",
     "DataError",
     "ElasticityEvent",
@@ -103,6 +106,7 @@ __all__ = [
     "Grade",
     "InvalidValueError",
     "Journal",
+    "KnobSetting",
     "Learner",
     "Ledger",
     "LocalModelError",

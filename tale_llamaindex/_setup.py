@@ -78,7 +78,9 @@ class Setup:
             language=options.get("language", "auto"),
             profile=find_profile(options.get("profile"), model_name=name_of(llm)),
         )
-        return cls(llm, method, NativeKnobs(llm, options.get("knobs", "auto")), NativeKnobs(estimator_llm))
+        reasoner = NativeKnobs(llm, options.get("knobs", "auto"))
+        # A server that was named stands behind this LLM, not behind another one that estimates.
+        return cls(llm, method, reasoner, reasoner if estimator_llm is llm else NativeKnobs(estimator_llm))
 
     def begin(self, text: str, *, shown: str | None = None, lever: ChooseLever | None = None) -> Question:
         """Start a question; its run id is the span around the current call.
