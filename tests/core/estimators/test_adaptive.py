@@ -185,10 +185,10 @@ def test_before_it_has_learned_everything_is_the_starts() -> None:
 
 
 def test_its_budgets_do_not_run_away_on_a_model_that_follows_them() -> None:
-    """Half of what it is told is confirmed by the model: to learn from that is to run away."""
-    model = SimulatedModel(obedience=0.5, bias=-0.6)
-    estimator = AdaptiveEstimator(ZeroShotEstimator(), seed=0, explore=0)
-    until(estimator, model, "learned", most=400)
+    """Whatever budget such a model is told, its answers confirm: to learn from them is to run away."""
+    model = SimulatedModel()
+    estimator = trained(model, explore=0, memory=100)
+    model.obedience = 0.95
     answers = answered(estimator, model, 900, seed=1)
     first, last = (sum(one.plan.budget.tokens or 0 for one in part) for part in (answers[:300], answers[-300:]))
     assert estimator.status.takeovers == 1
