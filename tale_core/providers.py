@@ -173,7 +173,7 @@ def _server_parameters(server: Server, tokens: int) -> dict[str, Any]:
         return {"chat_template_kwargs": {"enable_thinking": False}}
     if server == "vllm":  # "Reasoning Outputs: Thinking Budget Control", vLLM documentation, 2026-11
         return {"thinking_token_budget": tokens}
-    if server == "llama.cpp":  # llama.cpp pull requests 20297 and 23673, 2026
+    if server == "llama.cpp":  # llama.cpp pull requests 20297 and 23673; present in xllamacpp 2026.10
         return {"thinking_budget_tokens": tokens}
     # "Thinking Budget", SGLang documentation, 2026-11: the first is enforced, the second hints the template.
     return {"custom_params": {"thinking_budget": tokens}, "chat_template_kwargs": {"thinking_budget": tokens}}
