@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from tale_core.events import ElasticityEvent, ElasticityKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tale_core.policy import BudgetPolicy
+    from tale_core.profile import ProfilePoint
     from tale_core.types import ModelReply, Usage
 
 
@@ -19,6 +22,7 @@ def observe(
     policy: BudgetPolicy,
     reasons: bool = True,
     question_id: str = "",
+    curve: Sequence[ProfilePoint] = (),
 ) -> tuple[ElasticityEvent, ...]:
     """Return the events that one answer shows.
 
@@ -32,6 +36,7 @@ def observe(
         policy: The thresholds.
         reasons: Whether the prompt asked for reasoning.
         question_id: Copied into the events.
+        curve: What budgets usually take on this model, from its profile; without one no rebound can be told.
     """
     actual = usage.output_tokens
     kinds: list[tuple[ElasticityKind, str]] = []
@@ -45,6 +50,10 @@ def observe(
         kinds.append((ElasticityKind.UNDERRUN, ""))
     if budget is not None and actual > budget * (1 + policy.tolerance):
         kinds.append((ElasticityKind.OVERRUN, ""))
+    cheaper = _cheapest_above(curve, budget)
+    if reply.complete and cheaper is not None and actual > cheaper.tokens.value * (1 + policy.tolerance):
+        usual = f"a budget of {cheaper.budget} usually takes {cheaper.tokens.value:.0f} tokens"
+        kinds.append((ElasticityKind.REBOUND, usual))
     return tuple(
         ElasticityEvent(
             question_id=question_id,
@@ -56,3 +65,11 @@ def observe(
         )
         for kind, detail in kinds
     )
+
+
+def _cheapest_above(curve: Sequence[ProfilePoint], budget: int | None) -> ProfilePoint | None:
+    """Return what usually takes the fewest tokens of all larger budgets."""
+    larger = [
+        point for point in curve if budget is not None and point.budget is not None and point.budget > budget
+    ]
+    return min(larger, key=lambda point: point.tokens.value, default=None)

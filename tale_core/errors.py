@@ -12,6 +12,7 @@
     ├── MissingExtraError (ImportError)    an optional dependency; the message names the pip command
     ├── PolicyViolationError               the policy says raise for what an answer did
     │   ├── BudgetOverrunError             the answer took more tokens than asked for
+    │   ├── CollapsedAnswerError           a bare answer where reasoning was asked for
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
     ├── StoreError                         a results file that cannot be opened, read or written
@@ -123,6 +124,10 @@ class PolicyViolationError(TaleError):
 
 class BudgetOverrunError(PolicyViolationError):
     """The answer took more tokens than the budget and its tolerance allow."""
+
+
+class CollapsedAnswerError(PolicyViolationError):
+    """The answer is bare although reasoning was asked for."""
 
 
 class TruncatedAnswerError(PolicyViolationError):

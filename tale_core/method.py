@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tale_core.elasticity import observe
 from tale_core.errors import (
     BudgetOverrunError,
+    CollapsedAnswerError,
     InvalidValueError,
     PolicyViolationError,
     TruncatedAnswerError,
@@ -155,6 +156,7 @@ class TaleMethod:
         self.policy = BudgetPolicy() if policy is None else policy
         self.style = get_style(style)
         self.language = language
+        self.curve = () if profile is None else profile.curve
         self.learner = self.estimator if isinstance(self.estimator, Learner) else None
         self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
@@ -238,6 +240,7 @@ class QuestionRun:
 
         Raises:
             BudgetOverrunError: The answer overran and the policy says raise.
+            CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
         plan = yield from self.plan()
@@ -268,6 +271,7 @@ class QuestionRun:
             policy=self.method.policy,
             reasons=plan.reasons,
             question_id=self.question_id,
+            curve=self.method.curve,
         )
         for event in observations:
             self._note_event(event)
@@ -287,6 +291,7 @@ class QuestionRun:
 
         Raises:
             BudgetOverrunError: The answer overran and the policy says raise.
+            CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
         self.enforce(answer)
@@ -294,7 +299,8 @@ class QuestionRun:
         actions = {event.kind: policy.action(event.kind) for event in answer.observed}
         if plan.budget.tokens is None or plan.attempt > policy.retries:
             return None
-        if actions.get(ElasticityKind.TRUNCATED) == "retry" and plan.budget.source != _SELF:
+        unbudgeted = {actions.get(ElasticityKind.TRUNCATED), actions.get(ElasticityKind.COLLAPSE)}
+        if "retry" in unbudgeted and plan.budget.source != _SELF:
             return self._replanned(plan, None)
         if actions.get(ElasticityKind.OVERRUN) == "retry":
             return self._relaxed(plan, plan.budget.tokens * _RETRY_FACTOR)
@@ -320,6 +326,7 @@ class QuestionRun:
 
         Raises:
             BudgetOverrunError: The answer overran and the policy says raise.
+            CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
         for event in answer.observed:
@@ -506,6 +513,12 @@ def _violation(kind: ElasticityKind, answer: Answer) -> PolicyViolationError:
         return TruncatedAnswerError(
             f"the answer was cut or is empty after {actual} output tokens (budget {budget}); raise the "
             "model's own output limit, or set on_truncation='retry' or 'record'",
+            text=answer.reply.text,
+        )
+    if kind is ElasticityKind.COLLAPSE:
+        return CollapsedAnswerError(
+            f"the answer is bare: {actual} output tokens with a budget of {budget}; raise the policy's floor, "
+            "or set on_collapse='retry' or 'record'",
             text=answer.reply.text,
         )
     return BudgetOverrunError(

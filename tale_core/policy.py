@@ -47,6 +47,8 @@ class BudgetPolicy(Record):
     on_overrun: Action = "record"
     """On ``retry`` the question is asked again with twice the budget: a budget below the model's elastic
     range costs more than a larger one."""
+    on_collapse: Action = "record"
+    """On ``retry`` the question is asked again without a budget: under this one the reasoning collapsed."""
     on_truncation: Action = "record"
     """On ``retry`` the question is asked again without a budget."""
     on_estimator_error: Literal["fallback", "raise"] = "fallback"
@@ -87,6 +89,8 @@ class BudgetPolicy(Record):
         """Return what to do about an event on an answer."""
         if kind is ElasticityKind.OVERRUN:
             return self.on_overrun
+        if kind is ElasticityKind.COLLAPSE:
+            return self.on_collapse
         if kind is ElasticityKind.TRUNCATED:
             return self.on_truncation
         return "record"

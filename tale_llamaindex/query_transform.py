@@ -136,7 +136,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
 
 
 def _check_records_only(policy: BudgetPolicy) -> None:
-    for name in ("on_overrun", "on_truncation"):
+    for name in ("on_overrun", "on_collapse", "on_truncation"):
         action = getattr(policy, name)
         if action != "record":
             raise InvalidValueError(

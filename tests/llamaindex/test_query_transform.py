@@ -208,7 +208,7 @@ def test_a_models_exception_reaches_the_caller_unchanged(index: VectorStoreIndex
         TransformQueryEngine(index.as_query_engine(llm=llm), TALEQueryTransform(llm)).query(QUESTION)
 
 
-@pytest.mark.parametrize("field", ["on_overrun", "on_truncation"])
+@pytest.mark.parametrize("field", ["on_overrun", "on_collapse", "on_truncation"])
 @pytest.mark.parametrize("action", ["retry", "raise"])
 def test_a_policy_that_a_transform_cannot_keep_is_refused(field: str, action: str) -> None:
     with pytest.raises(InvalidValueError, match=f"{field}='{action}' cannot be kept; use TALEQueryEngine"):
