@@ -128,6 +128,10 @@ def cross_validate(
     if zero_shot is not None:
         estimates["zero-shot"] = [zero_shot.get(one.question) for one in examples]
     asked = [zero_shot is None or one.question in zero_shot for one in examples]
+    if not any(asked):
+        raise InvalidValueError(
+            "none of the questions has a zero-shot estimate; key them by the question's text"
+        )
     scores = [
         score(name, list(compress(examples, asked)), list(compress(guesses, asked)), quantile)
         for name, guesses in estimates.items()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tale_core.errors import InvalidValueError
 from tale_core.estimators.training import Score
 from tale_core.evaluation.statistics import Interval, mean_interval, wilson_interval
 
@@ -23,38 +21,33 @@ def score(
 
     Args:
         name: The estimator.
-        examples: Questions with their budgets.
+        examples: Questions with their budgets, at least one.
         estimates: Output tokens, one for each example; None for an unusable estimate.
         quantile: The quantile of the pinball loss.
-
-    Raises:
-        InvalidValueError: No estimate is usable.
     """
-    usable = [(one.tokens, guess) for one, guess in zip(examples, estimates, strict=True) if guess is not None]
-    if not usable:
-        raise InvalidValueError(
-            f"none of the {len(examples)} estimates of {name!r} is usable; key them by the text of the question"
-        )
-    budgets, guesses = np.array(usable, dtype=float).T
-    short = budgets - guesses
-    errors = np.abs(short)
-    losses = np.maximum(quantile * short, (quantile - 1) * short)
+    short = [one.tokens - guess for one, guess in zip(examples, estimates, strict=True) if guess is not None]
+    error, error_interval = _mean([abs(one) for one in short])
+    pinball, pinball_interval = _mean([max(quantile * one, (quantile - 1) * one) for one in short])
     inside = [
-        guess is not None and one.ideal.low <= guess <= one.ideal.high
+        guess is not None and guess in one.ideal
         for one, guess in zip(examples, estimates, strict=True)
         if one.ideal is not None
     ]
     return Score(
         name=name,
         questions=len(examples),
-        unusable=len(examples) - len(usable),
-        error=float(errors.mean()),
-        error_interval=_bounds(mean_interval(errors.tolist())),
-        pinball=float(losses.mean()),
-        pinball_interval=_bounds(mean_interval(losses.tolist())),
+        unusable=len(examples) - len(short),
+        error=error,
+        error_interval=error_interval,
+        pinball=pinball,
+        pinball_interval=pinball_interval,
         in_range=sum(inside) / len(inside) if inside else None,
         in_range_interval=_bounds(wilson_interval(sum(inside), len(inside))) if inside else None,
     )
+
+
+def _mean(values: Sequence[float]) -> tuple[float, Bounds] | tuple[None, None]:
+    return (fmean(values), _bounds(mean_interval(values))) if values else (None, None)
 
 
 def _bounds(interval: Interval) -> Bounds:

@@ -43,13 +43,13 @@ class Score(Record):
     """How many questions it was asked."""
     unusable: int = 0
     """Questions without a usable estimate: no part of the errors, but outside the ideal range."""
-    error: float
-    """Mean absolute difference to the budget found, in output tokens."""
-    error_interval: Bounds
+    error: float | None = None
+    """Mean absolute difference to the budget found, in output tokens; None where no estimate is usable."""
+    error_interval: Bounds | None = None
     """Its interval, from a bootstrap over questions."""
-    pinball: float
-    """Mean pinball loss at the report's quantile, in output tokens: what the regression minimises."""
-    pinball_interval: Bounds
+    pinball: float | None = None
+    """Mean pinball loss at the report's quantile, in output tokens."""
+    pinball_interval: Bounds | None = None
     """Its interval, from a bootstrap over questions."""
     in_range: float | None = None
     """Share of estimates in the ideal range; None where no ideal range is known."""
@@ -79,6 +79,12 @@ class FitReport(Record):
         raise InvalidValueError(
             f"no score of {name!r}; scored: {', '.join(score.name for score in self.scores)}"
         )
+
+    @property
+    def gains(self) -> bool:
+        """Whether the regression loses less than one budget for all questions."""
+        learned, constant = self.score("regression").pinball, self.score("one budget").pinball
+        return learned is not None and constant is not None and learned < constant
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the report as rows of text, the heading first."""
@@ -166,13 +172,17 @@ def only(values: Iterable[str | None], what: str) -> str:
 
 def _row(score: Score) -> tuple[str, ...]:
     name = f"{score.name} ({score.unusable} unusable)" if score.unusable else score.name
-    share, spread, inside = score.in_range, score.in_range_interval, "-"
-    if share is not None and spread is not None:
-        inside = f"{share:.0%} [{spread[0]:.0%}, {spread[1]:.0%}]"
     return (
         name,
         str(score.questions),
-        "{:.1f} [{:.1f}, {:.1f}]".format(score.error, *score.error_interval),
-        "{:.1f} [{:.1f}, {:.1f}]".format(score.pinball, *score.pinball_interval),
-        inside,
+        _cell(score.error, score.error_interval, ".1f"),
+        _cell(score.pinball, score.pinball_interval, ".1f"),
+        _cell(score.in_range, score.in_range_interval, ".0%"),
     )
+
+
+def _cell(value: float | None, bounds: Bounds | None, spec: str) -> str:
+    if value is None or bounds is None:
+        return "-"
+    low, high = bounds
+    return f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"

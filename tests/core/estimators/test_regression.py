@@ -202,8 +202,19 @@ def test_the_share_in_range_is_unknown_without_ideal_ranges(examples: list[Budge
     assert RegressionEstimator().fit_table(bare).facts.report.score("regression").in_range is None
 
 
+def test_a_model_without_one_usable_estimate_is_scored_as_such(examples: list[BudgetExample]) -> None:
+    report = (
+        RegressionEstimator()
+        .fit_table(examples, zero_shot={one.question: None for one in examples})
+        .facts.report
+    )
+    zero_shot = report.score("zero-shot")
+    assert (zero_shot.unusable, zero_shot.error, zero_shot.in_range) == (120, None, 0.0)
+    assert report.gains
+
+
 def test_estimates_under_the_wrong_keys_are_noticed(examples: list[BudgetExample]) -> None:
-    with pytest.raises(InvalidValueError, match="key them by the text of the question"):
+    with pytest.raises(InvalidValueError, match="key them by the question's text"):
         RegressionEstimator().fit_table(examples, zero_shot={"q1": 12})
 
 
