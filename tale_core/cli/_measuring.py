@@ -14,7 +14,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tale_core.cli._shared import err
-from tale_core.evaluation import ANSWER_FORMAT, Dataset, load_dataset, run_jobs
+from tale_core.evaluation import ANSWER_FORMAT, Dataset, Judge, load_dataset, run_jobs
+from tale_core.evaluation.graders import grader_name
 from tale_core.evaluation.meter import Meter
 from tale_core.types import Record
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from tale_core.client import ChatClient
     from tale_core.evaluation import Done, Job, Store
     from tale_core.evaluation import Progress as Standing
+    from tale_core.evaluation.graders import Grader
     from tale_core.evaluation.meter import Spent
     from tale_core.probing import Asking
+    from tale_core.types import ModelCall, ModelReply
 
 R = TypeVar("R", bound=Record)
 
@@ -46,6 +49,10 @@ SamplesOption: TypeAlias = Annotated[
 ]
 GraderOption: TypeAlias = Annotated[
     str, typer.Option(help="auto, numeric, choice, exact, math, gym, judge, or module:function.")
+]
+JudgeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Model that grades; implies --grader judge. Forms as for --model."),
 ]
 ConcurrencyOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Questions under way at a time.")]
 LimitOption: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Take only the first questions.")]
@@ -109,6 +116,11 @@ class Bench:
     client: ChatClient
     store: Store
     concurrency: int
+    judge: ChatClient | None = None
+
+    def __call__(self, call: ModelCall) -> ModelReply:
+        """Answer one call with the model that it is for."""
+        return self.judge(call) if call.role == "judge" and self.judge is not None else self.client(call)
 
     def work(
         self, jobs: Sequence[Job[R]], *, calls: int, tokens: int, note: Callable[[Sequence[R]], str]
@@ -122,16 +134,17 @@ class Bench:
             note: A few words on the results so far.
         """
         todo = sum(self.store.get(job.key, job.record) is None for job in jobs)
-        _tell_bound(todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens)
-        meter, began = Meter(self.client), time.monotonic()
+        tell_bound(todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens)
+        meter, began = Meter(self), time.monotonic()
         results: list[R] = []
         failed: list[Done[R]] = []
-        with _interruptible(), _shown(len(jobs)) as show:
+        with interruptible(), _shown(len(jobs)) as show:
             running = run_jobs(
                 jobs,
                 self.store,
                 meter,
                 model=self.client.model,
+                judge=None if self.judge is None else self.judge.model,
                 concurrency=self.concurrency,
                 on_progress=lambda standing, _: show(standing, note(results)),
             )
@@ -140,11 +153,11 @@ class Bench:
                     failed.append(done)
                 else:
                     results.append(done.result)
-        _tell_spent(meter.spent, time.monotonic() - began)
+        tell_spent(meter.spent, time.monotonic() - began)
         _tell_failures(failed)
         return Worked(results, failed, meter.spent)
 
-    def record(self, command: str, dataset: Dataset, settings: Asking, grader: str) -> None:
+    def record(self, command: str, dataset: Dataset, settings: Asking, grader: str | Grader) -> None:
         """Write down what this run is about to do."""
         self.store.begin_run(
             command=command,
@@ -153,16 +166,21 @@ class Bench:
             digest=dataset.digest,
             questions=[question.id for question in dataset.questions],
             settings=settings.model_dump(mode="json"),
-            grader=grader,
+            grader=grader_name(grader),
         )
 
 
-def _tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
+def choose_grader(name: str, judge: ChatClient | None) -> str | Grader:
+    """Return the grader to use: a judging model, where one is named."""
+    return name if judge is None else Judge(name=f"judge {judge.model}")
+
+
+def tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
     known = f"; {total - todo} of {total} are finished already" if todo < total else ""
     err.print(f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{known}")
 
 
-def _tell_spent(spent: Spent, seconds: float) -> None:
+def tell_spent(spent: Spent, seconds: float) -> None:
     counted = f"; {spent.estimated} calls counted by a tokenizer" if spent.estimated else ""
     failed = f", {spent.failed} more failed" if spent.failed else ""
     err.print(
@@ -181,7 +199,7 @@ def _tell_failures(failed: Sequence[Done[Any]]) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Say on Ctrl-C what is waited for, and let a second Ctrl-C end the process at once: nothing is lost."""
     if threading.current_thread() is not threading.main_thread():
         yield

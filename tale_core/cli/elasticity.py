@@ -14,6 +14,7 @@ from tale_core.cli._measuring import (
     DataArgument,
     FormatOption,
     GraderOption,
+    JudgeOption,
     LimitOption,
     MaxTokensOption,
     OutOption,
@@ -21,6 +22,7 @@ from tale_core.cli._measuring import (
     SkipOption,
     StyleOption,
     TemperatureOption,
+    choose_grader,
     open_data,
 )
 from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
@@ -48,6 +50,7 @@ def elasticity(
     temperature: TemperatureOption = None,
     max_tokens: MaxTokensOption = 1024,
     grader: GraderOption = "auto",
+    judge: JudgeOption = None,
     concurrency: ConcurrencyOption = 4,
     limit: LimitOption = None,
     results: OutOption = Path("run.sqlite"),
@@ -65,6 +68,8 @@ def elasticity(
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     grid = read_budgets(budgets)
     client = ChatClient.open(model, model_path=model_path)
+    judging = None if judge is None else ChatClient.open(judge)
+    grading = choose_grader(grader, judging)
     settings = ElasticitySettings(
         budgets=grid,
         style=style,
@@ -72,10 +77,10 @@ def elasticity(
         temperature=client.temperature if temperature is None else temperature,
         max_tokens=max_tokens,
     )
-    jobs = elasticity_jobs(dataset, settings, model=client.model, grader=grader)
+    jobs = elasticity_jobs(dataset, settings, model=client.model, grader=grading)
     with Store(results) as store:
-        bench = Bench(client=client, store=store, concurrency=concurrency)
-        bench.record("elasticity", dataset, settings, grader)
+        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency)
+        bench.record("elasticity", dataset, settings, grading)
         worked = bench.work(jobs, calls=settings.calls, tokens=max_tokens, note=_so_far)
     curve = ElasticityCurve.of(worked.results)
     if html is not None:

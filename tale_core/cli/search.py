@@ -15,6 +15,7 @@ from tale_core.cli._measuring import (
     DataArgument,
     FormatOption,
     GraderOption,
+    JudgeOption,
     LimitOption,
     MaxTokensOption,
     OutOption,
@@ -22,6 +23,7 @@ from tale_core.cli._measuring import (
     SkipOption,
     StyleOption,
     TemperatureOption,
+    choose_grader,
     open_data,
 )
 from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
@@ -59,6 +61,7 @@ def search(
     temperature: TemperatureOption = None,
     max_tokens: MaxTokensOption = 1024,
     grader: GraderOption = "auto",
+    judge: JudgeOption = None,
     concurrency: ConcurrencyOption = 4,
     limit: LimitOption = None,
     results: OutOption = Path("run.sqlite"),
@@ -73,6 +76,8 @@ def search(
     """
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     client = ChatClient.open(model, model_path=model_path)
+    judging = None if judge is None else ChatClient.open(judge)
+    grading = choose_grader(grader, judging)
     settings = SearchSettings(
         method=method.value,
         style=style,
@@ -82,10 +87,10 @@ def search(
         temperature=client.temperature if temperature is None else temperature,
         max_tokens=max_tokens,
     )
-    jobs = search_jobs(dataset, settings, model=client.model, grader=grader)
+    jobs = search_jobs(dataset, settings, model=client.model, grader=grading)
     with Store(results) as store:
-        bench = Bench(client=client, store=store, concurrency=concurrency)
-        bench.record("search", dataset, settings, grader)
+        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency)
+        bench.record("search", dataset, settings, grading)
         each = SearchCost.bound(1, settings).calls
         worked = bench.work(jobs, calls=each, tokens=max_tokens, note=_so_far)
     summary = SearchSummary.of(worked.results)

@@ -14,9 +14,8 @@ from pydantic import Field, field_validator
 
 from tale_core.curves import BudgetRange, Point, Probe, cheapest_window, points_of
 from tale_core.errors import InvalidValueError
-from tale_core.evaluation.graders import get_grader
+from tale_core.evaluation.graders import get_grader, grader_name
 from tale_core.evaluation.runner import Job
-from tale_core.evaluation.searching import grader_name
 from tale_core.evaluation.statistics import Interval, difference_interval, mean_interval, wilson_interval
 from tale_core.evaluation.store import result_key
 from tale_core.probing import Asking, check_budgeted, probe

@@ -159,6 +159,7 @@ class Judge:
 
     Args:
         instruction: What to ask; ``{question}``, ``{reference}`` and ``{answer}`` stand for the texts.
+        name: Stands for the judge in keys and records; name the model that judges.
 
     Example:
         >>> from tale_core import run
@@ -174,11 +175,12 @@ class Judge:
         "WRONG, or UNREADABLE if it gives no result."
     )
 
-    def __init__(self, instruction: str = INSTRUCTION) -> None:
+    def __init__(self, instruction: str = INSTRUCTION, *, name: str = "judge") -> None:
         missing = [name for name in ("{question}", "{reference}", "{answer}") if name not in instruction]
         if missing:
             raise InvalidValueError(f"the instruction must name {', '.join(missing)}; got {instruction!r}")
         self.instruction = instruction
+        self.name = name
 
     def __call__(self, question: Question) -> Callable[[str], Flow[Verdict]]:
         """Bind a question."""
@@ -202,7 +204,13 @@ def from_callable(compare: Callable[[str, Question], bool | Verdict]) -> Grader:
     Args:
         compare: Says whether the text answers the question.
     """
-    return lambda question: lambda text: compare(text, question)
+
+    def bind(question: Question) -> Grade:
+        return lambda text: compare(text, question)
+
+    # The function's name, not this one's, stands for the grader in keys.
+    bind.__module__, bind.__qualname__ = compare.__module__, compare.__qualname__
+    return bind
 
 
 GRADERS: dict[str, Grader] = {
@@ -240,6 +248,14 @@ def get_grader(grader: str | Grader) -> Grader:
     raise InvalidValueError(
         f"no grader named {grader!r}; known: {', '.join(GRADERS)}, or module:function of (text, question)"
     )
+
+
+def grader_name(grader: str | Grader) -> str:
+    """Return a name that stands for a grader in keys and records."""
+    if isinstance(grader, str):
+        return grader
+    name = getattr(grader, "name", None)
+    return name if isinstance(name, str) else f"{grader.__module__}.{getattr(grader, '__qualname__', '?')}"
 
 
 def _final(text: str) -> str:

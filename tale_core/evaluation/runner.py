@@ -39,14 +39,15 @@ class Job(Generic[R]):
     flow: Callable[[], Flow[R]]
     """Makes the flow that leads to the result."""
 
-    def resumable(self, store: Store, *, model: str) -> Flow[R]:
+    def resumable(self, store: Store, *, model: str, judge: str | None = None) -> Flow[R]:
         """Return the flow so that it keeps its calls and its result, and repeats no call that is kept.
 
         Args:
             store: Where to keep them.
             model: Names the model.
+            judge: Names the model that judges, where it is another one.
         """
-        result = yield from store.remember(self.flow(), model=model)
+        result = yield from store.remember(self.flow(), model=model, judge=judge)
         store.put(self.key, self.kind, result, model=model, question_id=self.question.id)
         return result
 
@@ -126,6 +127,7 @@ def run_jobs(
     call: Call,
     *,
     model: str,
+    judge: str | None = None,
     concurrency: int = 4,
     on_progress: Callable[[Progress, Done[R]], None] | None = None,
 ) -> Iterator[Done[R]]:
@@ -139,6 +141,7 @@ def run_jobs(
         store: Where calls and results are kept.
         call: Answers one `ModelCall`; called from several threads at once.
         model: Names the model; part of every key.
+        judge: Names the model that answers calls of role ``judge``, where it is another one.
         concurrency: How many questions are under way at a time.
         on_progress: Told after every question, from this thread.
 
@@ -147,7 +150,7 @@ def run_jobs(
         Exception: The error of the last of so many questions that failed in a row that the model must be gone.
     """
     tally = _Tally(total=len(jobs))
-    for done in _ended(jobs, store, call, model=model, concurrency=concurrency):
+    for done in _ended(jobs, store, call, model=model, judge=judge, concurrency=concurrency):
         tally.count(done)
         if on_progress is not None:
             on_progress(tally.progress(), done)
@@ -157,7 +160,7 @@ def run_jobs(
 
 
 def _ended(
-    jobs: Sequence[Job[R]], store: Store, call: Call, *, model: str, concurrency: int
+    jobs: Sequence[Job[R]], store: Store, call: Call, *, model: str, judge: str | None, concurrency: int
 ) -> Iterator[Done[R]]:
     pending: list[Job[R]] = []
     for job in jobs:
@@ -166,7 +169,7 @@ def _ended(
             pending.append(job)
         else:
             yield Done(question=job.question, result=result, known=True)
-    flows = (job.resumable(store, model=model) for job in pending)
+    flows = (job.resumable(store, model=model, judge=judge) for job in pending)
     for outcome in run_many(flows, call, concurrency=concurrency):
         job = pending[outcome.index]
         if isinstance(outcome.error, StoreError):

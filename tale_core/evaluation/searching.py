@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tale_core.evaluation.graders import get_grader
+from tale_core.evaluation.graders import get_grader, grader_name
 from tale_core.evaluation.runner import Job
 from tale_core.evaluation.store import result_key
 from tale_core.search import SearchSettings, SearchTrace, search_budget
@@ -59,14 +59,6 @@ def _job(
         grader=grader,
     )
     return Job(question=question, key=key, kind="search", record=SearchTrace, flow=flow)
-
-
-def grader_name(grader: str | Grader) -> str:
-    """Return a name that stands for a grader in keys and records."""
-    if isinstance(grader, str):
-        return grader
-    owner = grader if hasattr(grader, "__qualname__") else type(grader)
-    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 class SearchSummary(Record):

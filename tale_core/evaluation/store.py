@@ -137,7 +137,7 @@ class Store:
         with self._lock:
             self._db.close()
 
-    def remember(self, flow: Flow[T], *, model: str) -> Flow[T]:
+    def remember(self, flow: Flow[T], *, model: str, judge: str | None = None) -> Flow[T]:
         """Return the same flow, answering from this file what is answered there and keeping what is not.
 
         Works with both drivers: a call that is known never reaches them. Empty answers are not kept, so that
@@ -146,14 +146,18 @@ class Store:
         Args:
             flow: The flow to pass through.
             model: Names the model; part of every key.
+            judge: Names the model that answers calls of role ``judge``, where it is another one.
         """
 
+        def asked(call: ModelCall) -> str:
+            return judge if judge is not None and call.role == "judge" else model
+
         def recall(call: ModelCall) -> ModelReply | None:
-            return self.reply(call, model=model)
+            return self.reply(call, model=asked(call))
 
         def note(call: ModelCall, reply: ModelReply) -> None:
             if reply.text.strip() or reply.finish_reason == "length":
-                self.keep(call, reply, model=model)
+                self.keep(call, reply, model=asked(call))
 
         return observed(flow, note, recall=recall)
 

@@ -37,10 +37,30 @@ class Adder:
         return ModelReply(text=f"Answer: {number + 1}", usage=usage, finish_reason="stop")
 
 
+class Ruling:
+    """A judge that rules the same on every answer."""
+
+    temperature = 0.0
+
+    def __init__(self, model: str, verdict: str) -> None:
+        self.model = model
+        self.verdict = verdict
+        self.calls: list[ModelCall] = []
+
+    def __call__(self, call: ModelCall) -> ModelReply:
+        assert call.role == "judge"
+        self.calls.append(call)
+        return ModelReply(text=self.verdict, usage=Usage(output_tokens=1), finish_reason="stop")
+
+
+STRICT, LAX = Ruling("strict", "WRONG"), Ruling("lax", "CORRECT")
+
+
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Adder:
     adder = Adder()
-    monkeypatch.setattr(ChatClient, "open", lambda *_, **__: adder)
+    named = {"local": adder, "strict": STRICT, "lax": LAX}
+    monkeypatch.setattr(ChatClient, "open", lambda name, **_: named[name])
     return adder
 
 
@@ -184,3 +204,25 @@ def test_a_page_that_cannot_be_written_loses_no_measurement(model: Adder, data: 
     made = len(model.calls)
     tale(*arguments)
     assert len(model.calls) == made
+
+
+def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
+    model: Adder, data: str, tmp_path: Path
+) -> None:
+    arguments = (
+        "search",
+        data,
+        "--method",
+        "halving",
+        "--out",
+        str(tmp_path / "r.sqlite"),
+        "--json",
+        "--judge",
+    )
+    strict = json.loads(tale(*arguments, "strict").stdout)["summary"]
+    lax = json.loads(tale(*arguments, "lax").stdout)["summary"]
+    assert (strict["vanilla_correct"], lax["vanilla_correct"]) == (0, 4)
+    assert len(STRICT.calls) == len(LAX.calls) == 4, "one text is judged once"
+    assert len(model.calls) == 28, "what the model answered is not asked again"
+    tale(*arguments, "strict")
+    assert len(STRICT.calls) == 4

@@ -160,7 +160,7 @@ def test_a_reference_that_the_grader_cannot_read_is_refused_before_any_call(
 
 
 def test_a_function_is_found_by_its_import_path() -> None:
-    grader = get_grader("test_graders:ends_like")
+    grader = get_grader(f"{__name__}:ends_like")
     assert grader(Question.of("?", "7"))("it is 7") is True
     assert grader(Question.of("?", "7"))("it is 8") is False
 
