@@ -10,13 +10,16 @@ except ImportError as exc:
 from tale_llamaindex.callbacks import TALECallbackHandler
 from tale_llamaindex.event_handler import TALEEventHandler
 from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
+from tale_llamaindex.llm import TALELLM, TALEPlainLLM
 from tale_llamaindex.query_transform import TALEQueryTransform
 
 __all__ = [
+    "TALELLM",
     "TALEBudgetEvent",
     "TALECallbackHandler",
     "TALEElasticityEvent",
     "TALEEventHandler",
+    "TALEPlainLLM",
     "TALEQueryTransform",
     "TALEUsageEvent",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tale_core.tokens import estimate_usage
 from tale_core.types import FinishReason, ModelReply, Usage
-from tale_llamaindex._convert import finish_of, model_of, raw_text_of, usage_of, visible
+from tale_llamaindex._convert import checked, finish_of, model_of, raw_text_of, usage_of, visible
 
 if TYPE_CHECKING:
     from tale_llamaindex._convert import Response
@@ -28,8 +28,12 @@ class Gathering:
     finish: FinishReason | None = None
 
     def take(self, response: Response) -> None:
-        """Take in one chunk, or the whole response."""
-        self.last = response
+        """Take in one chunk, or the whole response.
+
+        Raises:
+            UnexpectedReplyError: It is no response of LlamaIndex's.
+        """
+        self.last = checked(response)
         self.deltas.append(response.delta or "")
         self.usage = usage_of(response) or self.usage
         self.finish = finish_of(response) or self.finish

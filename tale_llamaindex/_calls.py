@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tale_core.flows import arun, run
-from tale_llamaindex._convert import to_messages, to_reply
+from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import to_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +29,12 @@ class Request:
     """``chat``, ``complete``, ``stream_chat`` or ``stream_complete``; `asend` puts an ``a`` before it."""
     prompt: str | Sequence[ChatMessage]
     kwargs: dict[str, Any]
+
+    def texts(self) -> list[str]:
+        """Return the texts of the prompt."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [message.content or "" for message in self.prompt]
 
     def send(self) -> Any:
         """Make the call."""
@@ -57,15 +63,16 @@ def run_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], R
         request: Says how a call is made.
     """
 
-    def answer(call: ModelCall) -> ModelReply:
+    def respond(call: ModelCall) -> ModelReply:
         question.emit()
-        started = time.perf_counter()
+        asked = request(call)
+        answer = Gathering(asked.texts())
         with question.calling():
-            response = request(call).send()
-        return to_reply(response, seconds=time.perf_counter() - started)
+            answer.take(asked.send())
+        return answer.reply(closed=False)
 
     try:
-        return run(flow, answer)
+        return run(flow, respond)
     finally:
         question.emit()
 
@@ -73,14 +80,15 @@ def run_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], R
 async def arun_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], Request]) -> T:
     """Drive a flow, asynchronously; see `run_flow`."""
 
-    async def answer(call: ModelCall) -> ModelReply:
+    async def respond(call: ModelCall) -> ModelReply:
         question.emit()
-        started = time.perf_counter()
+        asked = request(call)
+        answer = Gathering(asked.texts())
         with question.calling():
-            response = await request(call).asend()
-        return to_reply(response, seconds=time.perf_counter() - started)
+            answer.take(await asked.asend())
+        return answer.reply(closed=False)
 
     try:
-        return await arun(flow, answer)
+        return await arun(flow, respond)
     finally:
         question.emit()

@@ -9,7 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 
 from tale_core.errors import UnexpectedReplyError
 from tale_core.parsing import strip_thinking
-from tale_core.types import FinishReason, Message, ModelReply, Usage
+from tale_core.types import FinishReason, Message, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,48 +56,30 @@ def to_messages(messages: Iterable[Message]) -> list[ChatMessage]:
     return [ChatMessage(role=message.role, content=message.content) for message in messages]
 
 
-def raw_text_of(response: Response) -> str:
-    """Return the whole text of a response.
+def checked(response: object) -> Response:
+    """Return what an LLM answered, if it is a response.
 
     Raises:
-        UnexpectedReplyError: It is no response of LlamaIndex's.
+        UnexpectedReplyError: It is not.
     """
-    if isinstance(response, ChatResponse):
-        return response.message.content or ""
-    if isinstance(response, CompletionResponse):
-        return response.text
+    if isinstance(response, ChatResponse | CompletionResponse):
+        return response
     raise UnexpectedReplyError(
         f"expected a ChatResponse or CompletionResponse from the LLM, got {type(response).__name__}; "
         "check the chat and complete methods of your LLM class"
     )
 
 
+def raw_text_of(response: Response) -> str:
+    """Return the whole text of a response."""
+    if isinstance(response, ChatResponse):
+        return response.message.content or ""
+    return response.text
+
+
 def visible(text: str) -> str:
     """Return the text without thinking."""
     return strip_thinking(text).strip()
-
-
-def to_reply(response: Response, *, seconds: float | None = None) -> ModelReply:
-    """Return a response as a reply.
-
-    Args:
-        response: What the LLM answered.
-        seconds: Wall-clock seconds of the call.
-
-    Returns:
-        The reply; its usage is what the provider measured, or None.
-
-    Raises:
-        UnexpectedReplyError: It is no response of LlamaIndex's.
-    """
-    return ModelReply(
-        text=visible(raw_text_of(response)),
-        usage=usage_of(response),
-        finish_reason=finish_of(response),
-        model=model_of(response),
-        seconds=seconds,
-        native=response,
-    )
 
 
 def usage_of(response: Response) -> Usage | None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_index_instrumentation import root_dispatcher
 
@@ -20,14 +20,15 @@ from tale_core.types import Framing
 from tale_llamaindex.events import dispatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
     from tale_core.events import Event
     from tale_core.ledger import Ledger
     from tale_core.method import Answer, Plan, QuestionRun
-    from tale_core.types import ModelReply
+    from tale_core.types import ModelReply, T
 
 _KEPT = 1024
+_END: Any = object()
 
 _calling: ContextVar[Question | None] = ContextVar("tale_calling", default=None)
 _asking: ContextVar[Asking | None] = ContextVar("tale_asking", default=None)
@@ -118,6 +119,35 @@ class Asking:
             yield
         finally:
             _asking.reset(token)
+
+    def stream(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
+        """Hand on a stream whose calls ask this, whenever they begin.
+
+        Raises:
+            PolicyViolationError: The policy says raise for what the whole answer did.
+        """
+        while True:
+            with self.under_way():
+                item = next(items, _END)
+            if item is _END:
+                break
+            yield item
+        self.enforce()
+
+    async def astream(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Hand on a stream, asynchronously; see `stream`."""
+        while True:
+            with self.under_way():
+                item = await anext(items, _END)
+            if item is _END:
+                break
+            yield item
+        self.enforce()
+
+    def enforce(self) -> None:
+        """Raise what the policy raises for the answers that came back."""
+        for answer in self.answers:
+            self.question.run.enforce(answer)
 
     def settle(self, reply: ModelReply) -> None:
         """Account for one answer."""

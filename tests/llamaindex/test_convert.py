@@ -13,12 +13,19 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from tale_core import Message, UnexpectedReplyError, Usage
-from tale_llamaindex._convert import to_messages, to_reply
+from tale_core import Message, ModelReply, UnexpectedReplyError, Usage
+from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import to_messages, usage_of
 
 
 def chat(content: Any = "36", **fields: Any) -> ChatResponse:
     return ChatResponse(message=ChatMessage(role="assistant", content=content), **fields)
+
+
+def to_reply(response: ChatResponse | CompletionResponse) -> ModelReply:
+    answer = Gathering(["How old is Ann?"])
+    answer.take(response)
+    return answer.reply(closed=False)
 
 
 def test_messages_keep_role_and_text() -> None:
@@ -88,8 +95,11 @@ def test_thoughts_counted_apart_are_output() -> None:
 @pytest.mark.parametrize(
     "raw", [None, {}, {"usage": None}, {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, "text", 3]
 )
-def test_no_report_is_no_usage(raw: Any) -> None:
-    assert to_reply(chat(raw=raw)).usage is None
+def test_without_a_report_usage_is_estimated_and_says_so(raw: Any) -> None:
+    assert usage_of(chat(raw=raw)) is None
+    usage = to_reply(chat(raw=raw)).usage
+    assert usage is not None
+    assert (usage.source, usage.output_tokens > 0) == ("estimated", True)
 
 
 @pytest.mark.parametrize(
