@@ -20,6 +20,7 @@ from tale_core import (
     ZeroShotEstimator,
     arun,
     arun_many,
+    flows,
     run,
     run_many,
 )
@@ -334,6 +335,32 @@ def test_leaving_the_iteration_early_starts_no_further_flow_and_leaves_no_thread
     assert in_flight.now == 0
     assert in_flight.total <= 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tale-flow")]
+
+
+def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = threading.Event()
+    called: list[str] = []
+
+    class Pool(flows.ThreadPoolExecutor):
+        """A pool that says when it is about to wait for its threads."""
+
+        def __exit__(self, *exc_info: object) -> bool | None:
+            left.set()
+            return super().__exit__(*exc_info)
+
+    def call(step: ModelCall) -> ModelReply:
+        called.append(step.messages[0].content)
+        if called[-1] == "one":
+            assert left.wait(timeout=10)
+        return echo(step)
+
+    monkeypatch.setattr(flows, "ThreadPoolExecutor", Pool)
+    outcomes = run_many([pair("one", "two"), single("quick")], call, concurrency=2)
+    assert next(outcomes).value == "quick"
+    outcomes.close()
+    assert sorted(called) == ["one", "quick"]
 
 
 async def test_leaving_the_async_iteration_early_cancels_what_is_under_way_and_waits_for_it() -> None:

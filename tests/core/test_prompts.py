@@ -80,7 +80,7 @@ def test_a_style_carries_a_budget_exactly_once_if_it_carries_one(
         assert "{" not in framing.apply(question)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", style_names())
 @given(question=st.text(), budget=st.none() | st.integers(1, 10**9))
 def test_no_style_alters_the_question(name: str, question: str, budget: int | None) -> None:
     framing = get_style(name).frame(question, budget)
@@ -143,6 +143,8 @@ def test_a_tiny_budget_is_never_asked_for_as_nothing() -> None:
         ("パン屋は1時間に12個のパンを焼きます。3時間で何個ですか？", "en"),
         ("빵집은 시간당 12개의 빵을 굽습니다.", "en"),
         ("Wie viele Brote backt der Bäcker in 3 Stunden?", "en"),
+        ("你好 abcdefgh", "zh"),  # one Han character weighs as much as four letters
+        ("你好 abcdefghi", "en"),
         ("12 * 3 = ?", "en"),
         ("", "en"),
     ],
