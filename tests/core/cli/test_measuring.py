@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,9 +29,12 @@ class Adder:
     def __init__(self) -> None:
         self.calls: list[ModelCall] = []
         self.broken = False
+        self.interrupt_at: int | None = None
 
     def __call__(self, call: ModelCall) -> ModelReply:
         self.calls.append(call)
+        if len(self.calls) == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
         number = int(call.messages[-1].content.split()[0])
         if self.broken and number == 2:
             raise TimeoutError("slow")
@@ -226,3 +231,24 @@ def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
     assert len(model.calls) == 28, "what the model answered is not asked again"
     tale(*arguments, "strict")
     assert len(STRICT.calls) == 4
+
+
+def test_ctrl_c_says_what_it_waits_for_and_the_next_run_goes_on(
+    model: Adder, data: str, tmp_path: Path
+) -> None:
+    arguments = (
+        "search",
+        data,
+        "--method",
+        "halving",
+        "--out",
+        str(tmp_path / "r.sqlite"),
+        "--concurrency",
+        "2",
+    )
+    model.interrupt_at = 9
+    stopped = tale(*arguments, status=130)
+    assert "stopping after the calls under way" in stopped.stderr
+    assert len(model.calls) < 28
+    tale(*arguments)
+    assert len(model.calls) == 28, "nothing answered was asked again"
