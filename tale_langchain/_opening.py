@@ -38,6 +38,8 @@ def open_model(model: object) -> ChatRunnable:
         MissingExtraError: The string needs a package that is not installed.
     """
     if isinstance(model, str):
+        if not model:  # LangChain would leave the choice to run time
+            raise UnknownModelError(f"no model {model!r}: the name is empty. Known are {_KNOWN_STRINGS}")
         return _named(model)
     if not isinstance(model, Runnable):
         raise NotAChatModelError(
@@ -115,7 +117,7 @@ def _check_types(model: Runnable[Any, Any]) -> None:
             f"{getattr(answers, '__name__', answers)}; wrap the chat model alone and chain the rest around it: "
             "prompt | TALERunnable(model) | parser"
         )
-    if takes is dict:
+    if takes is dict or typing.get_origin(takes) is dict:
         raise NotAChatModelError(
             f"TALE needs a model that takes messages, but {model.get_name()} takes a dict; leave the prompt "
             "outside: prompt | TALERunnable(model)"
@@ -129,4 +131,7 @@ def _may_be_message(declared: Any) -> bool:
         return any(map(_may_be_message, typing.get_args(declared)))
     if typing.get_origin(declared) is typing.Annotated:
         return _may_be_message(typing.get_args(declared)[0])
-    return isinstance(declared, type) and issubclass(declared, BaseMessage)
+    if typing.get_origin(declared) is not None:
+        return False
+    # An annotation that is still a string may be anything.
+    return not isinstance(declared, type) or issubclass(declared, BaseMessage)

@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
 from tale_core.types import Message, ModelCall, ModelReply
+from tale_langchain._convert import as_chunk
 from tale_langchain._turn import ESTIMATOR_TAGS
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ class ScriptedChatModel(BaseChatModel):
 
     def _chunks(self, reply: ModelReply) -> Iterator[ChatGenerationChunk]:
         """Yield the words, then an empty chunk with usage and finish reason, as OpenAI does."""
+        if isinstance(reply.native, AIMessage):
+            yield ChatGenerationChunk(message=as_chunk(reply.native))
+            return
         for count, word in enumerate(reply.text.split(" ")):
             yield ChatGenerationChunk(message=AIMessageChunk(content=f" {word}" if count else word))
         yield ChatGenerationChunk(
