@@ -157,18 +157,21 @@ Rounds: TypeAlias = Generator[list[Flow[Trial]], list[Outcome[Trial]], Race]
 """A race: yields the flows of one round, receives their outcomes in any order."""
 
 
-def default_candidates(budgets: Sequence[int] = (25, 50, 100, 200)) -> tuple[Candidate, ...]:
+def default_candidates(
+    budgets: Sequence[int] = (25, 50, 100, 200), multipliers: Sequence[float] = (1.0, 2.0)
+) -> tuple[Candidate, ...]:
     """Return a broad field of candidates.
 
     Args:
         budgets: The fixed budgets to try with each style, in output tokens.
+        multipliers: What to multiply the zero-shot estimates by.
     """
     fixed = [
         Candidate(style=style, budget=budget)
         for style in ("tale", "essential", "words", "steps", "exemplars")
         for budget in budgets
     ]
-    estimated = [Candidate(style="tale"), Candidate(style="tale", multiplier=2.0)]
+    estimated = [Candidate(style="tale", multiplier=multiplier) for multiplier in multipliers]
     return (Candidate(style="draft"), *estimated, *fixed)
 
 

@@ -14,6 +14,7 @@ from tale_core.cli.doctor import doctor
 from tale_core.cli.elasticity import elasticity
 from tale_core.cli.fit import fit
 from tale_core.cli.search import search
+from tale_core.cli.tune import tune
 
 app = typer.Typer(
     name="tale",
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (ask, doctor, demo, search, elasticity, fit):
+for command in (ask, doctor, demo, search, elasticity, fit, tune):
     app.command()(guarded(command))
 
 

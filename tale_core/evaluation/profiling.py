@@ -186,7 +186,9 @@ def _curve(result: Race, chosen: Candidate) -> list[ProfilePoint]:
     kept = [
         one.candidate
         for one in result.standings
-        if one.candidate.style == chosen.style and one.accuracy_change >= -result.margin
+        if one.candidate.style == chosen.style
+        and one.candidate.budget is not None
+        and one.accuracy_change >= -result.margin
     ]
     points = [_point(candidate.budget, [one for one, _ in result.pairs(candidate)]) for candidate in kept]
     vanilla = [one for one in result.trials if one.candidate == BASELINE]

@@ -1,0 +1,263 @@
+"""``tale tune``: find out how a model is best asked, and write it down as a profile."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tale_core.cli._measuring import (
+    ConcurrencyOption,
+    DataArgument,
+    FormatOption,
+    GraderOption,
+    LimitOption,
+    MaxTokensOption,
+    SkipOption,
+    interruptible,
+    open_data,
+    tell_bound,
+    tell_spent,
+)
+from tale_core.cli._shared import JsonOption, ModelOption, ModelPathOption, err, out, print_json
+from tale_core.client import ChatClient
+from tale_core.errors import InvalidValueError
+from tale_core.evaluation import Store, check_disjoint
+from tale_core.evaluation.meter import Meter
+from tale_core.evaluation.profiling import evidence, make_profile, run_stored_race
+from tale_core.local import CATALOGUE
+from tale_core.prompts import get_style
+from tale_core.tuning import BASELINE, Candidate, Race, RaceSettings, default_candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tale_core.evaluation import Dataset
+    from tale_core.flows import Outcome
+    from tale_core.profile import Evidence, Profile
+    from tale_core.tuning import Trial
+
+_NUMBERS = "Numbers separated by commas."
+
+
+def tune(
+    data: DataArgument,
+    *,
+    model: ModelOption = "local",
+    model_path: ModelPathOption = None,
+    profile: Annotated[Path, typer.Option("--out", "-o", help="Where to write the profile.")] = Path(
+        "profile.json"
+    ),
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Other questions, to measure the choice on; may be given several times."),
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(help="Where every answer is kept; a run that was stopped goes on in it.")
+    ] = Path("run.sqlite"),
+    styles: Annotated[
+        str | None, typer.Option(help="Prompt styles to race, separated by commas; all by default.")
+    ] = None,
+    budgets: Annotated[str, typer.Option(help=f"Fixed budgets to race. {_NUMBERS}")] = "25,50,100,200",
+    multipliers: Annotated[
+        str, typer.Option(help=f"What to multiply the model's own estimates by. {_NUMBERS}")
+    ] = "1,2",
+    margin: Annotated[
+        float, typer.Option(help="How much accuracy may fall, as a share of the questions.")
+    ] = 0.03,
+    first: Annotated[int, typer.Option(min=1, help="Questions of the first round.")] = 8,
+    max_tokens: MaxTokensOption = 1024,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Sampling temperature; the model's own by default.")
+    ] = None,
+    grader: GraderOption = "auto",
+    concurrency: ConcurrencyOption = 4,
+    limit: LimitOption = None,
+    skip_malformed: SkipOption = False,
+    answer_format: FormatOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Race ways of asking on questions with known answers, and write the best one down as a profile.
+
+    Every way answers the same questions. After each round the more expensive half leaves the race, and with
+    it whatever loses too many answers against plain chain of thought. Name other questions with --test to have
+    the choice measured where it was not made.
+    """
+    candidates = _candidates(styles, budgets=_whole(budgets), multipliers=_decimals(multipliers))
+    tuned_on, *tests = (
+        open_data(source, limit=limit, skip=skip_malformed, answer_format=answer_format)
+        for source in (data, *(test or ()))
+    )
+    check_disjoint(tuning=tuned_on, **{f"test {number}": one for number, one in enumerate(tests, start=1)})
+    client = ChatClient.open(model, model_path=model_path, temperature=temperature)
+    settings = RaceSettings(candidates=candidates, margin=margin, first=first, max_tokens=max_tokens)
+    with Store(results) as store:
+        track = _Track(client, store, grader=grader, concurrency=concurrency)
+        race = track.race(tuned_on, settings)
+        proof = [] if race.chosen == BASELINE else [track.prove(race, one, max_tokens) for one in tests]
+    found = make_profile(
+        race,
+        tuned_on,
+        model=client.model,
+        model_digest=_digest_of(client.model),
+        proof=proof,
+    )
+    found.save(profile)
+    if as_json:
+        print_json(
+            {"profile": found.model_dump(mode="json"), "standings": _rows_of(race), "file": str(profile)}
+        )
+    else:
+        out.print(_table(race, f"{client.model} on {tuned_on.source}"))
+        _tell(race, found, profile)
+
+
+class _Track:
+    """Where races are run: a model, a results file, a grader."""
+
+    def __init__(self, client: ChatClient, store: Store, *, grader: str, concurrency: int) -> None:
+        self._client = client
+        self._store = store
+        self._grader = grader
+        self._concurrency = concurrency
+
+    def race(self, dataset: Dataset, settings: RaceSettings) -> Race:
+        """Run a race under a progress bar, after saying what it may take."""
+        answers = settings.most_answers(len(dataset))
+        estimates = sum(
+            len(dataset) for one in settings.candidates if one.budget is None and get_style(one.style).budgeted
+        )
+        calls = answers + estimates
+        tell_bound(len(dataset), len(dataset), calls=calls, tokens=calls * (settings.max_tokens or 0))
+        self._store.begin_run(
+            command="tune",
+            model=self._client.model,
+            data=dataset.source,
+            digest=dataset.digest,
+            questions=[question.id for question in dataset.questions],
+            settings=settings.model_dump(mode="json"),
+            grader=self._grader,
+        )
+        meter, began = Meter(self._client), time.monotonic()
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        with interruptible(), bar:
+            task = bar.add_task("answers", total=answers)
+
+            def advance(_: Outcome[Trial]) -> None:
+                bar.advance(task)
+
+            result = run_stored_race(
+                dataset,
+                settings,
+                self._store,
+                meter,
+                model=self._client.model,
+                grader=self._grader,
+                concurrency=self._concurrency,
+                on_outcome=advance,
+            )
+        tell_spent(meter.spent, time.monotonic() - began)
+        if result.failures:
+            err.print(
+                f"{result.failures} answers failed ({result.first_failure}); run again to retry them",
+                style="red",
+                markup=False,
+            )
+        return result
+
+    def prove(self, tuned: Race, test: Dataset, max_tokens: int) -> Evidence:
+        """Measure the winner of a race on other questions."""
+        result = self.race(test, RaceSettings(candidates=(tuned.chosen,), max_tokens=max_tokens))
+        return evidence(result, tuned.chosen, data=test.source)
+
+
+def _candidates(
+    styles: str | None, *, budgets: Sequence[int], multipliers: Sequence[float]
+) -> tuple[Candidate, ...]:
+    if styles is None:
+        return default_candidates(budgets, multipliers)
+    field: list[Candidate] = []
+    for name in filter(None, map(str.strip, styles.split(","))):
+        if not get_style(name).budgeted:
+            field.append(Candidate(style=name))
+            continue
+        field += [Candidate(style=name, budget=budget) for budget in budgets]
+        field += [Candidate(style=name, multiplier=multiplier) for multiplier in multipliers]
+    if not field:
+        raise InvalidValueError(f"--styles names no style: {styles!r}; leave it out to race all of them")
+    return tuple(field)
+
+
+def _whole(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as exc:
+        raise InvalidValueError(f"whole numbers separated by commas are wanted, got {text!r}") from exc
+
+
+def _decimals(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as exc:
+        raise InvalidValueError(f"numbers separated by commas are wanted, got {text!r}") from exc
+
+
+def _digest_of(model: str) -> str:
+    known = CATALOGUE.get(model)
+    return f"sha256:{known.sha256}" if known else ""
+
+
+def _rows_of(race: Race) -> list[dict[str, object]]:
+    return [
+        {
+            "candidate": one.candidate.label,
+            **one.model_dump(mode="json", exclude={"candidate"}),
+            "token_ratio": one.token_ratio,
+            "accuracy_change": one.accuracy_change,
+        }
+        for one in race.standings
+    ]
+
+
+def _table(race: Race, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("way of asking", no_wrap=True)
+    for name in ("asked", "correct", "vanilla", "tokens", "share", "bare", "dropped"):
+        table.add_column(name, justify="right")
+    for one in race.standings:
+        chosen = one.candidate == race.chosen
+        table.add_row(
+            one.candidate.label,
+            str(one.questions),
+            str(one.correct),
+            str(one.baseline_correct),
+            f"{one.net_tokens:.0f}",
+            f"{one.token_ratio:.0%}",
+            str(one.collapses),
+            "chosen" if chosen else "" if one.dropped_in_round is None else f"round {one.dropped_in_round}",
+            style="bold" if chosen else None,
+        )
+    return table
+
+
+def _tell(race: Race, profile: Profile, path: Path) -> None:
+    if race.chosen == BASELINE:
+        out.print(
+            "Nothing beats plain chain of thought on this model within the margin: the profile says no budget."
+        )
+    for proof in profile.evidence:
+        out.print(f"measured elsewhere: {proof}", soft_wrap=True, highlight=False)
+    if race.chosen != BASELINE and not profile.evidence:
+        out.print("The choice was not measured on other questions; name some with --test.")
+    err.print(f"the profile is in {path}")

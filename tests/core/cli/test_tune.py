@@ -1,0 +1,121 @@
+"""``tale tune``: races ways of asking, proves the winner elsewhere, and writes a profile that can be used."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tale_core import ModelReply, Profile, TaleMethod, Usage
+from tale_core.cli.app import app
+from tale_core.client import ChatClient
+
+
+class Adder:
+    """A model that adds one; it is right unless the published wording asks for less than 50 tokens."""
+
+    model = "adder"
+    temperature = 0.0
+
+    def __init__(self):
+        self.calls = []
+        self.helped = True
+
+    def __call__(self, call):
+        self.calls.append(call)
+        prompt = call.messages[-1].content
+        if call.role == "estimate":
+            return ModelReply(text="[[20]]", usage=Usage(output_tokens=4), finish_reason="stop")
+        number = int(prompt.split()[0])
+        bare = "less than" in prompt and call.budget is not None and call.budget < 50
+        tokens = 5 if bare else (call.budget or 100) if self.helped else 100
+        return ModelReply(
+            text=f"Answer: {number + (2 if bare else 1)}",
+            usage=Usage(output_tokens=tokens),
+            finish_reason="stop",
+        )
+
+
+@pytest.fixture
+def model(monkeypatch):
+    adder = Adder()
+    monkeypatch.setattr(ChatClient, "open", lambda *_, **__: adder)
+    return adder
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"question": f"{number} and one?", "answer": str(number + 1)}) for number in range(30)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+
+
+def tale(*arguments, status=0):
+    result = CliRunner().invoke(app, ["tune", "data.jsonl[:20]", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+FIELD = ("--styles", "tale,essential", "--budgets", "20,60", "--multipliers", "1")
+
+
+def test_the_winner_is_written_as_a_profile_with_its_proof(model, data):
+    result = tale(*FIELD, "--test", "data.jsonl[20:30]")
+
+    profile = Profile.load("profile.json")
+    assert (profile.model, profile.style, profile.budget, profile.policy.floor) == (
+        "adder",
+        "essential",
+        20,
+        20,
+    )
+    assert profile.chosen_on.startswith("data.jsonl[:20] (20 questions")
+    (proof,) = profile.evidence
+    assert (proof.data, proof.questions, proof.token_ratio.value) == ("data.jsonl[20:30]", 10, 0.2)
+    assert "measured elsewhere: data.jsonl[20:30], n = 10: 20%" in result.stdout
+    assert TaleMethod(profile=profile).style.name == "essential"
+
+
+def test_the_bound_is_said_before_and_the_cost_after(model, data):
+    result = tale(*FIELD)
+    assert "at most" in result.stderr
+    assert f"took {len(model.calls):,} calls" in result.stderr
+    assert "not measured on other questions" in result.stdout
+
+
+def test_a_second_run_asks_nothing(model, data):
+    tale(*FIELD)
+    asked = len(model.calls)
+    tale(*FIELD)
+    assert len(model.calls) == asked
+
+
+def test_when_nothing_helps_the_profile_is_no_budget(model, data):
+    model.helped = False
+    result = tale(*FIELD)
+    assert "Nothing beats plain chain of thought" in result.stdout
+    assert Profile.load("profile.json").style == "vanilla"
+
+
+def test_the_output_can_be_json(model, data):
+    told = json.loads(tale(*FIELD, "--json").stdout)
+    assert told["profile"]["style"] == "essential"
+    assert {row["candidate"] for row in told["standings"]} == {
+        "tale", "tale @20", "tale @60", "essential", "essential @20", "essential @60",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--test", "data.jsonl[10:25]"), "test 1"),
+        (("--styles", "tail"), "did you mean 'tale'"),
+        (("--styles", " , "), "names no style"),
+        (("--budgets", "50,many"), "'50,many'"),
+        (("--budgets", "0"), "got 0"),
+        (("--multipliers", "two"), "'two'"),
+    ],
+)
+def test_wrong_arguments_fail_before_any_call(model, data, arguments, message):
+    result = tale(*arguments, status=1)
+    assert message in result.stderr
+    assert not model.calls
