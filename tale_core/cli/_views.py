@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def working(label: str) -> Iterator[Callable[[str], None]]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        TextColumn("{task.completed:>4.0f} pieces"),
+        TextColumn("~{task.completed:.0f} tokens"),
         TextColumn("[dim]{task.fields[tail]}[/dim]"),
     )
     seen = ""
@@ -56,11 +57,19 @@ def working(label: str) -> Iterator[Callable[[str], None]]:
         yield show
 
 
-def profile_note(profile: Profile) -> str:
-    """Return, in one line, what a profile decides and on what evidence."""
-    budget = "the estimator chooses the budget" if profile.budget is None else f"budget {profile.budget}"
+def profile_note(profile: Profile, *, budget: int | None = None) -> str:
+    """Return, in one line, what a profile decides and on what evidence.
+
+    Args:
+        profile: The profile.
+        budget: The budget that the user named in place of the profile's, to which no evidence applies.
+    """
+    chooses = f"the profile of {profile.model} chooses style {profile.style}"
+    if budget is not None:
+        return chooses
+    tokens = "the estimator's budget" if profile.budget is None else f"budget {profile.budget}"
     evidence = str(profile.evidence[0]) if profile.evidence else "no measurement is recorded in it"
-    return f"the profile of {profile.model} chooses style {profile.style}, {budget} ({evidence})"
+    return f"{chooses} and {tokens} ({evidence})"
 
 
 def accounts(asked: Asked) -> Table:
@@ -96,8 +105,8 @@ def side_by_side(ways: Sequence[Asked], baseline: Asked, *, width: int) -> Table
     table.add_row("answer", *(Text(answer) for answer in answers), end_section=True)
     table.add_row("style", *(asked.answer.plan.style for asked in ways))
     table.add_row("budget", *(_budget(asked, with_style=False) for asked in ways))
-    table.add_row("output tokens", *(output_text(asked.ledger, "reason") for asked in ways), style="bold")
-    table.add_row("  of estimator", *(output_text(asked.ledger, "estimate") for asked in ways))
+    table.add_row("answer tokens", *(output_text(asked.ledger, "reason") for asked in ways), style="bold")
+    table.add_row("estimator tokens", *(output_text(asked.ledger, "estimate") for asked in ways))
     table.add_row("input tokens", *(_input_text(asked.ledger) for asked in ways))
     table.add_row("time", *(f"{asked.seconds:.1f} s" for asked in ways))
     table.add_row("events", *(events_text(asked.answer.events) for asked in ways))
@@ -117,9 +126,11 @@ def events_text(events: Sequence[ElasticityEvent], *, detailed: bool = False) ->
     """Return events by kind, in words."""
     if not events:
         return Text("none" if detailed else NOTHING, style="dim")
-    if not detailed:
-        return Text(", ".join(event.kind.value for event in events), style="yellow")
-    return Text("\n".join(_event_line(event) for event in events), style="yellow")
+    if detailed:
+        return Text("\n".join(_event_line(event) for event in events), style="yellow")
+    kinds = Counter(event.kind.value for event in events)
+    words = [kind if count == 1 else f"{count} {kind}" for kind, count in kinds.items()]
+    return Text(", ".join(words), style="yellow")
 
 
 def output_text(ledger: Ledger, role: Role) -> str:
@@ -146,8 +157,8 @@ def _event_line(event: ElasticityEvent) -> str:
         for name, value in (("estimate", event.estimate), ("budget", event.budget), ("actual", event.actual))
         if value is not None
     ]
-    detail = f"; {event.detail}" if event.detail else ""
-    return f"{event.kind.value}: {', '.join(facts)}{detail}"
+    details = [event.detail] if event.detail else []
+    return f"{event.kind.value}: {', '.join([*details, *facts])}"
 
 
 def _budget(asked: Asked, *, with_style: bool = True) -> str:

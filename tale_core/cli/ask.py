@@ -57,7 +57,7 @@ def ask(
         profile=find_profile(profile, model_name=client.model),
     )
     if used is not None and not as_json:
-        err.print(profile_note(used), style="dim", markup=False)
+        err.print(profile_note(used, budget=budget), style="dim", markup=False, soft_wrap=True)
     if compare:
         _compare(client, method, text, language=language, as_json=as_json)
     else:

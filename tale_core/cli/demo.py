@@ -86,6 +86,7 @@ _PUBLISHED = """\
 The paper's own wording ("use less than N tokens") and its estimator, which asks the model itself for N, were
 made for large models. This is what they do here, on the first question:
 """
+_NO_PROFILE = "no profile is shipped for this model, so the published wording and estimator are used"
 _COLLAPSED = (
     "The answer collapsed: next to no reasoning was left, which the event says. Whether a wording works is a "
     "property of the model, so TALE measures it and keeps the result in a profile."
@@ -120,10 +121,11 @@ def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) ->
     client = ChatClient.open(model, model_path=model_path)
     profile = find_profile(None, model_name=client.model)
     out.print(f"Model: {client.model}", markup=False)
-    if profile is not None:
-        out.print(f"TALE: {profile_note(profile)}", markup=False, soft_wrap=True)
+    chosen = _NO_PROFILE if profile is None else profile_note(profile)
+    out.print(f"TALE: {chosen}", markup=False)
     _questions(client, profile)
-    _published(client, QUESTIONS[0])
+    if profile is not None:  # without one, the published wording is what was just shown
+        _published(client, QUESTIONS[0])
     out.print(Padding(Markdown(_CLOSING), (1, 0)))
 
 
@@ -138,7 +140,7 @@ def _questions(client: Model, profile: Profile | None) -> None:
             out.print(side_by_side(list(one.ways.values()), one.ways[VANILLA], width=out.width))
         out.print(_marks(one))
         marked.append(one)
-    out.print(Rule(f"All {len(QUESTIONS)} questions"))
+    out.print(Rule(f"All {len(QUESTIONS)} questions", style="dim"))
     out.print(_totals(marked))
 
 
@@ -151,7 +153,7 @@ def _asked(client: Model, methods: Mapping[str, TaleMethod], question: Question)
 
 
 def _published(client: Model, question: Question) -> None:
-    out.print(Rule("The published wording on this model"))
+    out.print(Rule("The published wording on this model", style="dim"))
     out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
     method, _ = choose_method(style="tale")
     with working("tale ask --style tale") as show:
@@ -165,7 +167,7 @@ def _published(client: Model, question: Question) -> None:
 
 def _announce(title: str, question: Question) -> None:
     out.print()
-    out.print(Rule(title))
+    out.print(Rule(title, style="dim"))
     out.print(question.question, markup=False)
     out.print(f"Known answer: {question.answer}", style="dim", markup=False)
 

@@ -139,7 +139,8 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
         locate_weights,
         verify_weights,
     )
-    from tale_core.local.weights import cached_path, piece_paths  # noqa: PLC0415
+    from tale_core.local.assembly import piece_paths  # noqa: PLC0415
+    from tale_core.local.weights import cached_path  # noqa: PLC0415
 
     if _version("xllamacpp") is None:
         yield Finding(subject="llama.cpp", found="not installed", ok=False, fix=_command("local"))

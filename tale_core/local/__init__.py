@@ -11,14 +11,15 @@ Example::
 from tale_core.local.catalogue import (
     CATALOGUE,
     DEFAULT_MODEL,
+    PATH_VARIABLE,
     SMALL_MODEL,
     EmbeddedModel,
     Piece,
     embedded_model,
 )
-from tale_core.local.server import LocalServer, ServerSettings, serve
+from tale_core.local.server import LocalServer, ServerSettings
+from tale_core.local.serving import serve
 from tale_core.local.weights import (
-    PATH_VARIABLE,
     Weights,
     cache_folder,
     find_weights,

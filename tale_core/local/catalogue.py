@@ -13,6 +13,9 @@ from tale_core.types import Record
 WeightsFile: TypeAlias = str | os.PathLike[str]
 """A path of weights as callers give it."""
 
+PATH_VARIABLE = "TALE_MODEL_PATH"
+"""Environment variable with the path of the weights to use."""
+
 
 class Piece(Record):
     """One file inside an installed package: weights, or a part of them."""

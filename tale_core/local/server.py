@@ -1,4 +1,4 @@
-"""LocalServer: llama.cpp behind an OpenAI-compatible API on this machine, and the one that a process shares."""
+"""LocalServer: llama.cpp behind an OpenAI-compatible API on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tale_core.errors import MissingExtraError, ServerError
 from tale_core.local import _process
 from tale_core.local._progress import progress
 from tale_core.local.catalogue import CATALOGUE
-from tale_core.local.weights import Weights, find_weights, verify_weights
+from tale_core.local.weights import Weights, verify_weights
 from tale_core.types import Record
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tale_core.local.catalogue import WeightsFile
 
 _HEALTH_TIMEOUT = 5.0
 _STOP_TIMEOUT = 5.0
@@ -106,11 +105,13 @@ class LocalServer:
 
     @property
     def alive(self) -> bool:
-        """Whether the server answers."""
+        """Whether the server runs; one that is too busy to say so does."""
+        if os.getpid() == self._owner:
+            return self._process.poll() is None
         try:
             self._check_health()
-        except ServerError:
-            return False
+        except ServerError as exc:
+            return isinstance(exc.__cause__, TimeoutError)
         return True
 
     def close(self) -> None:
@@ -178,10 +179,11 @@ class LocalServer:
         verify_weights(self.weights)
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip()[-_LOG_TAIL:].splitlines()[-1:]
+        port = f", that port {self.settings.port} is free" if self.settings.port else ""
         return ServerError(
             f"the server did not start with {str(self.weights.path)!r} (exit status {status}"
-            f"{': ' + last[0] if last else ''}); check that the file is a model that llama.cpp runs and that "
-            "enough memory is free, or run: tale doctor"
+            f"{': ' + last[0] if last else ''}); check that the file is a model that llama.cpp runs{port}, and "
+            "that there is enough memory, or run: tale doctor"
         )
 
     def _check_health(self) -> None:
@@ -238,52 +240,3 @@ def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.P
         text=True,
         **group,
     )
-
-
-_lock = threading.Lock()
-_servers: dict[tuple[str, ServerSettings], LocalServer] = {}
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked child: a thread that does not exist there may hold it."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
-def serve(
-    model: str | None = None,
-    *,
-    model_path: WeightsFile | None = None,
-    settings: ServerSettings | None = None,
-) -> LocalServer:
-    """Return this process's server of a model, starting it on first use.
-
-    Args:
-        model: A name of the catalogue; None for whatever ``TALE_MODEL_PATH`` names, or else the default. With
-            ``model_path`` any name: it is what the server calls the model.
-        model_path: A GGUF file to use instead.
-        settings: How to serve it; each combination has its own server.
-
-    Returns:
-        A server that answers, stopped when the interpreter exits.
-
-    Raises:
-        WeightsNotFoundError: The weights are nowhere; the message lists every way to get them.
-        CorruptWeightsError: The weights are not what they should be.
-        ServerError: The server did not start.
-        UnknownModelError: No such name in the catalogue.
-        MissingExtraError: A package of the extra ``local`` is not installed.
-    """
-    with _lock:
-        weights = find_weights(model, path=model_path)
-        key = (weights.model_dump_json(), ServerSettings() if settings is None else settings)
-        server = _servers.get(key)
-        if server is None or not server.alive:
-            if server is not None:
-                server.close()
-            server = _servers[key] = LocalServer(weights, key[1])
-        return server

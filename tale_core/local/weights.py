@@ -1,4 +1,4 @@
-"""Finding the embedded model's weights, and putting them together once.
+"""Finding the embedded model's weights.
 
 They are looked for in this order: a path named by the caller, the environment variable ``TALE_MODEL_PATH``,
 the user's cache, installed packages that carry them whole or in parts, the Hugging Face hub.
@@ -6,27 +6,26 @@ the user's cache, installed packages that carry them whole or in parts, the Hugg
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tale_core.errors import CorruptWeightsError, LocalModelError, MissingExtraError, WeightsNotFoundError
-from tale_core.local._progress import progress
-from tale_core.local.catalogue import CATALOGUE, DEFAULT_MODEL, EmbeddedModel, WeightsFile, embedded_model
+from tale_core.errors import CorruptWeightsError, MissingExtraError, WeightsNotFoundError
+from tale_core.local.assembly import check_file, from_hub, from_packages, piece_paths
+from tale_core.local.catalogue import (
+    CATALOGUE,
+    DEFAULT_MODEL,
+    PATH_VARIABLE,
+    EmbeddedModel,
+    WeightsFile,
+    embedded_model,
+)
 from tale_core.types import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-PATH_VARIABLE = "TALE_MODEL_PATH"
-"""Environment variable with the path of the weights to use."""
+    from collections.abc import Sequence
 
 _MAGIC = b"GGUF"
-_CHUNK = 4 * 1024 * 1024
-_TRUTHY = {"1", "on", "true", "yes"}
 
 
 class Weights(Record):
@@ -77,7 +76,7 @@ def find_weights(model: str | None = None, *, path: WeightsFile | None = None) -
     known = embedded_model(model or DEFAULT_MODEL)
     target = cached_path(known)
     problems: list[str] = []
-    for provide in (_from_packages, _from_hub):
+    for provide in (from_packages, from_hub):
         problem = provide(known, target)
         if problem is None:
             return Weights(model=known.name, path=target, origin="the user's cache")
@@ -126,11 +125,6 @@ def cached_path(model: EmbeddedModel) -> Path:
     return cache_folder() / f"{model.name}.gguf"
 
 
-def piece_paths(model: EmbeddedModel) -> list[Path | None]:
-    """Return where each piece of a model lies, None for those that are not installed."""
-    return [_package_file(piece.package, piece.file) for piece in model.pieces]
-
-
 def verify_weights(weights: Weights) -> None:
     """Compare the digest of a catalogue model's file with the published one; other files pass.
 
@@ -140,9 +134,7 @@ def verify_weights(weights: Weights) -> None:
     known = CATALOGUE.get(weights.model)
     if known is None:
         return
-    with progress(f"Checking {known.title}", known.size) as advance:
-        digest = _copy([weights.path], None, advance)
-    _check_digest(digest, known, f"delete {weights.path} and provide the weights again")
+    check_file(weights.path, known, f"delete {weights.path} and provide the weights again")
 
 
 def _named_file(path: Path, model: str | None, *, origin: str) -> Weights:
@@ -160,108 +152,6 @@ def _named_file(path: Path, model: str | None, *, origin: str) -> Weights:
     size = path.stat().st_size
     known = next((one.name for one in CATALOGUE.values() if one.size == size), path.stem)
     return Weights(model=known if model is None else model, path=path.resolve(), origin=origin)
-
-
-def _package_file(package: str, file: str) -> Path | None:
-    """Locate a file of a package without importing it: its own requirements may be missing."""
-    spec = importlib.util.find_spec(package)
-    for root in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(root) / file
-        if path.is_file():
-            return path
-    return None
-
-
-def _from_packages(model: EmbeddedModel, target: Path) -> str | None:
-    """Assemble the weights from installed packages; return what stands in the way, if anything does."""
-    found = piece_paths(model)
-    missing = [piece.distribution for piece, path in zip(model.pieces, found, strict=True) if path is None]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")  # noqa: PLR2004
-        return f"{len(missing)} of {len(found)} packages with the weights are not installed ({shown})"
-    parts = [path for path in found if path is not None]
-
-    def assemble(part_file: Path) -> None:
-        with progress(f"Assembling {model.title} (once)", model.size) as advance:
-            digest = _copy(parts, part_file, advance)
-        _check_digest(digest, model, f"reinstall the packages: {model.install} --force-reinstall")
-
-    _provide(model, target, assemble)
-    return None
-
-
-def _from_hub(model: EmbeddedModel, target: Path) -> str | None:
-    """Download the weights; return what stands in the way, if anything does."""
-    if model.hub is None:
-        return "they are not on the Hugging Face hub"
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUTHY:
-        return "the Hugging Face hub is turned off by HF_HUB_OFFLINE"
-    try:
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415  # optional, never required
-    except ImportError:
-        return "the package huggingface_hub is not installed"
-    repository, name = model.hub
-
-    def download(part_file: Path) -> None:
-        staging = part_file.with_suffix(".hub")
-        file = Path(hf_hub_download(repository, name, local_dir=staging))
-        with progress(f"Checking {model.title}", model.size) as advance:
-            digest = _copy([file], None, advance)
-        file.replace(part_file)
-        shutil.rmtree(staging, ignore_errors=True)
-        _check_digest(digest, model, "try again, or download the file by hand")
-
-    try:
-        _provide(model, target, download)
-    except LocalModelError:
-        raise
-    except Exception as exc:  # noqa: BLE001  # the hub raises errors of several libraries; all mean: not from there
-        return f"the Hugging Face hub did not serve {repository}/{name} ({type(exc).__name__})"
-    return None
-
-
-def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) -> None:
-    """Let one process write the weights beside their place and move them there when they are whole."""
-    try:
-        from filelock import FileLock  # noqa: PLC0415  # an extra
-    except ImportError as exc:
-        raise MissingExtraError("filelock", "local") from exc
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part_file = target.with_suffix(".part")
-    with FileLock(target.with_suffix(".lock")):
-        if target.is_file():
-            return  # another process was faster
-        free = shutil.disk_usage(target.parent).free
-        if free < model.size:
-            raise LocalModelError(
-                f"{model.title} needs {model.megabytes} in {target.parent}, but {free / 1e6:,.0f} MB are "
-                f"free; make room, or set {PATH_VARIABLE} to weights elsewhere"
-            )
-        try:
-            write(part_file)
-            part_file.replace(target)
-        finally:
-            part_file.unlink(missing_ok=True)
-
-
-def _copy(sources: Sequence[Path], target: Path | None, advance: Callable[[int], None]) -> str:
-    """Stream files into one, or nowhere, and return the SHA-256 of the whole."""
-    digest = hashlib.sha256()
-    with Path(os.devnull if target is None else target).open("wb") as sink:
-        for source in sources:
-            with source.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-                    sink.write(chunk)
-                    advance(len(chunk))
-    return digest.hexdigest()
-
-
-def _check_digest(digest: str, model: EmbeddedModel, remedy: str) -> None:
-    if digest != model.sha256:
-        raise CorruptWeightsError(
-            f"the weights of {model.name} have sha256 {digest} instead of {model.sha256}; {remedy}"
-        )
 
 
 def _check_size(path: Path, model: EmbeddedModel) -> None:

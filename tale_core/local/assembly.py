@@ -1,0 +1,150 @@
+"""Putting the weights together once, from installed packages or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tale_core.errors import CorruptWeightsError, LocalModelError, MissingExtraError, TaleError
+from tale_core.local._progress import progress
+from tale_core.local.catalogue import PATH_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tale_core.local.catalogue import EmbeddedModel
+
+_CHUNK = 4 * 1024 * 1024
+_TRUTHY = {"1", "on", "true", "yes"}
+_SHOWN = 3
+
+
+def piece_paths(model: EmbeddedModel) -> list[Path | None]:
+    """Return where each piece of a model lies, None for those that are not installed."""
+    return [_package_file(piece.package, piece.file) for piece in model.pieces]
+
+
+def _package_file(package: str, file: str) -> Path | None:
+    """Locate a file of a package without importing it: its own requirements may be missing."""
+    spec = importlib.util.find_spec(package)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(root) / file
+        if path.is_file():
+            return path
+    return None
+
+
+def from_packages(model: EmbeddedModel, target: Path) -> str | None:
+    """Assemble the weights from installed packages; return what stands in the way, if anything does."""
+    found = piece_paths(model)
+    missing = [piece.distribution for piece, path in zip(model.pieces, found, strict=True) if path is None]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        return f"{len(missing)} of {len(found)} packages with the weights are not installed ({shown})"
+    parts = [path for path in found if path is not None]
+
+    def assemble(part_file: Path) -> None:
+        with progress(f"Assembling {model.title} (once)", model.size) as advance:
+            digest = _copy(parts, part_file, advance)
+        _check_digest(digest, model, f"reinstall the packages: {model.install} --force-reinstall")
+
+    try:
+        _provide(model, target, assemble)
+    except OSError as exc:
+        raise LocalModelError(
+            f"cannot write the weights to {target.parent}: {exc.strerror or exc}; "
+            f"change that, or set {PATH_VARIABLE} to weights elsewhere"
+        ) from exc
+    return None
+
+
+def from_hub(model: EmbeddedModel, target: Path) -> str | None:
+    """Download the weights; return what stands in the way, if anything does."""
+    if model.hub is None:
+        return "they are not on the Hugging Face hub"
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUTHY:
+        return "the Hugging Face hub is turned off by HF_HUB_OFFLINE"
+    try:
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415  # optional, never required
+    except ImportError:
+        return "the package huggingface_hub is not installed"
+    repository, name = model.hub
+
+    def download(part_file: Path) -> None:
+        staging = part_file.with_suffix(".hub")
+        file = Path(hf_hub_download(repository, name, local_dir=staging))
+        check_file(file, model, f"delete {staging} and try again")
+        file.replace(part_file)
+        shutil.rmtree(staging, ignore_errors=True)
+
+    try:
+        _provide(model, target, download)
+    except TaleError:
+        raise
+    except Exception as exc:  # noqa: BLE001  # errors of several libraries, which all mean: not from there
+        return f"the Hugging Face hub did not serve {repository}/{name} ({type(exc).__name__})"
+    return None
+
+
+def check_file(path: Path, model: EmbeddedModel, remedy: str) -> None:
+    """Compare a file with a model's digest.
+
+    Args:
+        path: The file.
+        model: What it should be.
+        remedy: What to do if it is not, for the message.
+
+    Raises:
+        CorruptWeightsError: It is something else.
+    """
+    with progress(f"Checking {model.title}", model.size) as advance:
+        digest = _copy([path], None, advance)
+    _check_digest(digest, model, remedy)
+
+
+def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) -> None:
+    """Let one process write the weights beside their place and move them there when they are whole."""
+    try:
+        from filelock import FileLock  # noqa: PLC0415  # an extra
+    except ImportError as exc:
+        raise MissingExtraError("filelock", "local") from exc
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part_file = target.with_suffix(".part")
+    with FileLock(target.with_suffix(".lock")):
+        if target.is_file():
+            return  # another process was faster
+        free = shutil.disk_usage(target.parent).free
+        if free < model.size:
+            raise LocalModelError(
+                f"{model.title} needs {model.megabytes} in {target.parent}, but {free / 1e6:,.0f} MB are "
+                f"free; make room, or set {PATH_VARIABLE} to weights elsewhere"
+            )
+        try:
+            write(part_file)
+            part_file.replace(target)
+        finally:
+            part_file.unlink(missing_ok=True)
+
+
+def _copy(sources: Sequence[Path], target: Path | None, advance: Callable[[int], None]) -> str:
+    """Stream files into one, or nowhere, and return the SHA-256 of the whole."""
+    digest = hashlib.sha256()
+    with Path(os.devnull if target is None else target).open("wb") as sink:
+        for source in sources:
+            with source.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    sink.write(chunk)
+                    advance(len(chunk))
+    return digest.hexdigest()
+
+
+def _check_digest(digest: str, model: EmbeddedModel, remedy: str) -> None:
+    if digest != model.sha256:
+        raise CorruptWeightsError(
+            f"the weights of {model.name} have sha256 {digest} instead of {model.sha256}; {remedy}"
+        )
