@@ -89,4 +89,5 @@ def is_repeated(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> 
 def test_everything_public_has_a_docstring(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), "the module has no docstring"
-    assert list(undocumented(tree)) == []
+    private = path.name.startswith("_") and path.name != "__init__.py"
+    assert private or list(undocumented(tree)) == []
