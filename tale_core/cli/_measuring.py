@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Record)
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_WORDS = 1.0
 
 DataArgument: TypeAlias = Annotated[
     str,
@@ -138,16 +139,16 @@ class Bench:
         meter, began = Meter(self), time.monotonic()
         results: list[R] = []
         failed: list[Done[R]] = []
+        running = run_jobs(
+            jobs,
+            self.store,
+            meter,
+            model=self.client.model,
+            judge=None if self.judge is None else self.judge.model,
+            concurrency=self.concurrency,
+            on_progress=lambda standing, _: show(standing, lambda: note(results)),
+        )
         with interruptible(), _shown(len(jobs)) as show:
-            running = run_jobs(
-                jobs,
-                self.store,
-                meter,
-                model=self.client.model,
-                judge=None if self.judge is None else self.judge.model,
-                concurrency=self.concurrency,
-                on_progress=lambda standing, _: show(standing, note(results)),
-            )
             for done in running:
                 if done.result is None:
                     failed.append(done)
@@ -176,11 +177,20 @@ def choose_grader(name: str, judge: ChatClient | None) -> str | Grader:
 
 
 def tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
+    """Print, before a run, the most that it can take.
+
+    Args:
+        todo: Questions that are not finished yet.
+        total: All questions.
+        calls: Calls, at most.
+        tokens: Output tokens, at most.
+    """
     known = f"; {total - todo} of {total} are finished already" if todo < total else ""
     err.print(f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{known}")
 
 
 def tell_spent(spent: Spent, seconds: float) -> None:
+    """Print, after a run, what it took."""
     counted = f"; {spent.estimated} calls counted by a tokenizer" if spent.estimated else ""
     failed = f", {spent.failed} more failed" if spent.failed else ""
     err.print(
@@ -218,7 +228,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Callable[[Standing, str], None]]:
+def _shown(total: int) -> Iterator[Callable[[Standing, Callable[[], str]], None]]:
     """Draw a bar on a terminal; elsewhere print a line now and then."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -228,17 +238,20 @@ def _shown(total: int) -> Iterator[Callable[[Standing, str], None]]:
         console=err,
         disable=not err.is_terminal,
     )
-    printed = time.monotonic()
+    pause = _SECONDS_BETWEEN_WORDS if err.is_terminal else _SECONDS_BETWEEN_LINES
+    said = time.monotonic()
 
-    def show(standing: Standing, words: str) -> None:
-        nonlocal printed
-        bar.update(task, completed=standing.done, description=words)
-        if err.is_terminal or time.monotonic() - printed < _SECONDS_BETWEEN_LINES:
-            return
-        printed = time.monotonic()
-        left = standing.seconds_left
-        rest = "" if left is None else f", about {left / 60:.0f} minutes left"
-        err.print(f"{standing.done} of {standing.total} questions{rest}; {words}")
+    def show(standing: Standing, words: Callable[[], str]) -> None:
+        nonlocal said
+        bar.update(task, completed=standing.done)
+        if time.monotonic() - said < pause:
+            return  # what the words say is totalled over all results
+        said = time.monotonic()
+        bar.update(task, description=words())
+        if not err.is_terminal:
+            left = standing.seconds_left
+            rest = "" if left is None else f", about {left / 60:.0f} minutes left"
+            err.print(f"{standing.done} of {standing.total} questions{rest}; {words()}")
 
     with bar:
         task = bar.add_task("", total=total)

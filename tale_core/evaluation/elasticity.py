@@ -173,7 +173,7 @@ class ElasticityCurve(Record):
     """The largest budget that costs more than some larger one does, beyond the noise: spending grows again
     from here down. None when it never does."""
     ideal: BudgetRange | None
-    """The cheapest third of the budgets that keep the answers; None when none does."""
+    """The cheapest third of the budgets that keep the answers and cost less than none; None where none does."""
     floor: int | None
     """The collapse floor: from this budget up fewer than half of the answers are bare. None when even the
     largest collapses."""
@@ -203,7 +203,7 @@ class ElasticityCurve(Record):
             ideal=cheapest_window(
                 (point.budget or 0, point.tokens)
                 for point in points
-                if point.accuracy >= vanilla.accuracy - KEPT_MARGIN
+                if point.tokens < vanilla.tokens and point.accuracy >= vanilla.accuracy - KEPT_MARGIN
             ),
             floor=_floor(points),
             estimated=pooled.estimated(),

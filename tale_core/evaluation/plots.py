@@ -44,9 +44,9 @@ th {{ font-weight: 600; }}
 {rows}
 </tbody>
 </table>
-<p class="facts">Intervals are 95%, over questions. The band marks the ideal budget range: the cheapest third of
-the budgets that keep the answers. A bare answer takes less than a tenth of the question's tokens without a
-budget.</p>
+<p class="facts">Intervals are 95%, over questions. The band marks the ideal budget range: the cheapest third
+of the budgets that keep the answers and save tokens. A bare answer takes less than a tenth of the question's
+tokens without a budget.</p>
 </body>
 </html>
 """
@@ -130,7 +130,7 @@ def findings(curve: ElasticityCurve) -> tuple[str, ...]:
 
 def _ideal(curve: ElasticityCurve) -> str:
     if curve.ideal is None:
-        return "Ideal budget range: none; no budget of this grid keeps the answers."
+        return "Ideal budget range: none; no budget of this grid keeps the answers and saves tokens."
     if curve.ideal.low == curve.ideal.high:
         return f"Ideal budget: {curve.ideal.low} tokens."
     return f"Ideal budget range: {curve.ideal.low} to {curve.ideal.high} tokens."

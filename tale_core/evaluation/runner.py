@@ -143,7 +143,7 @@ def run_jobs(
         model: Names the model; part of every key.
         judge: Names the model that answers calls of role ``judge``, where it is another one.
         concurrency: How many questions are under way at a time.
-        on_progress: Told after every question, from this thread.
+        on_progress: Told after every question, once the consumer has seen it, from this thread.
 
     Raises:
         StoreError: The results file cannot be written; what is in it is kept.
@@ -152,9 +152,9 @@ def run_jobs(
     tally = _Tally(total=len(jobs))
     for done in _ended(jobs, store, call, model=model, judge=judge, concurrency=concurrency):
         tally.count(done)
+        yield done
         if on_progress is not None:
             on_progress(tally.progress(), done)
-        yield done
         if done.error is not None and tally.in_a_row >= max(_FAILURES_IN_A_ROW, 2 * concurrency):
             raise done.error
 
