@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale_core import (
+    Budget,
     ChainEstimator,
     Estimate,
     Estimator,
@@ -14,6 +15,7 @@ from tale_core import (
     Flow,
     InvalidValueError,
     ModelReply,
+    Usage,
     ZeroShotEstimator,
     as_estimator,
     run,
@@ -153,6 +155,20 @@ def test_a_chain_that_found_nothing_says_what_its_last_link_said() -> None:
     assert (estimate.tokens, estimate.source) == (None, "zero-shot")
     with pytest.raises(ConnectionError, match="no route"):
         run(ChainEstimator(ZeroShotEstimator(), Failing()).estimate(QUESTION), ScriptedModel("no idea"))
+
+
+def test_a_chain_passes_what_an_answer_cost_to_the_links_that_learn() -> None:
+    class Learning(Silent):
+        def __init__(self) -> None:
+            self.lessons: list[tuple[object, ...]] = []
+
+        def learn(self, *lesson: object) -> None:
+            self.lessons.append(lesson)
+
+    learner = Learning()
+    lesson = (QUESTION, Budget(tokens=50), Usage(output_tokens=60), ())
+    ChainEstimator(learner, FixedEstimator(80)).learn(*lesson)
+    assert learner.lessons == [lesson]
 
 
 def test_a_chain_is_named_after_its_links() -> None:

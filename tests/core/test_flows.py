@@ -24,7 +24,7 @@ from tale_core import (
     run,
     run_many,
 )
-from tale_core.flows import observed
+from tale_core.flows import observed, resumed
 from tale_core.testing import ScriptedModel
 
 if TYPE_CHECKING:
@@ -206,6 +206,40 @@ def test_closing_an_observed_flow_closes_the_flow_inside() -> None:
     flow = observed(guarded.flow(), lambda call, reply: None)
     next(flow)
     flow.close()
+    assert guarded.ended_by is GeneratorExit
+
+
+def test_what_is_known_already_is_recalled_without_a_call(drive: Any) -> None:
+    noted: list[str] = []
+    flow = observed(
+        pair("one", "two"),
+        lambda call, reply: noted.append(reply.text),
+        recall=lambda call: ModelReply(text="known") if call == ask("one") else None,
+    )
+    model = ScriptedModel("asked")
+    assert drive(flow, model) == ["known", "asked"]
+    assert model.calls == [ask("two")]
+    assert noted == ["asked"]
+
+
+def test_a_flow_started_by_hand_can_be_handed_on_at_its_first_call(drive: Any) -> None:
+    flow = pair("one", "two")
+    model = ScriptedModel("1", "2")
+    assert drive(resumed(flow, next(flow)), model) == ["1", "2"]
+    assert model.calls == [ask("one"), ask("two")]
+
+
+def test_a_resumed_flow_still_decides_about_failures_and_is_closed_with_its_driver() -> None:
+    guarded = Guarded()
+    flow = guarded.flow()
+    with pytest.raises(TimeoutError):
+        run(resumed(flow, next(flow)), ScriptedModel(TimeoutError()))
+    assert guarded.ended_by is TimeoutError
+    guarded = Guarded()
+    flow = guarded.flow()
+    outer = resumed(flow, next(flow))
+    next(outer)
+    outer.close()
     assert guarded.ended_by is GeneratorExit
 
 

@@ -101,12 +101,14 @@ def test_a_fallback_budget_is_not_held_to_the_bounds_of_estimates() -> None:
     assert decided.tokens == 20
 
 
-def test_only_overrun_and_truncation_can_ask_for_more_than_a_record() -> None:
-    policy = BudgetPolicy(on_overrun="retry", on_truncation="raise")
-    actions = {kind: policy.action(kind) for kind in ElasticityKind}
-    assert actions.pop(ElasticityKind.OVERRUN) == "retry"
-    assert actions.pop(ElasticityKind.TRUNCATED) == "raise"
-    assert set(actions.values()) == {"record"}
+def test_overrun_collapse_and_truncation_can_ask_for_more_than_a_record() -> None:
+    policy = BudgetPolicy(on_overrun="retry", on_collapse="retry", on_truncation="raise")
+    actions = {kind.value: policy.action(kind) for kind in ElasticityKind}
+    assert {kind: action for kind, action in actions.items() if action != "record"} == {
+        "overrun": "retry",
+        "collapse": "retry",
+        "truncated": "raise",
+    }
     assert {BudgetPolicy().action(kind) for kind in ElasticityKind} == {"record"}
 
 
