@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tale_core.cli._shared import err
+from tale_core.client import ChatClient
 from tale_core.evaluation import ANSWER_FORMAT, Dataset, Judge, load_dataset, run_jobs
 from tale_core.evaluation.graders import grader_name
 from tale_core.evaluation.meter import Meter
@@ -22,7 +23,6 @@ from tale_core.types import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tale_core.client import ChatClient
     from tale_core.evaluation import Done, Job, Store
     from tale_core.evaluation import Progress as Standing
     from tale_core.evaluation.graders import Grader
@@ -135,7 +135,9 @@ class Bench:
             note: A few words on the results so far.
         """
         todo = sum(self.store.get(job.key, job.record) is None for job in jobs)
-        tell_bound(todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens)
+        tell_bound(
+            todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens, judged=self.judge is not None
+        )
         meter, began = Meter(self), time.monotonic()
         results: list[R] = []
         failed: list[Done[R]] = []
@@ -171,12 +173,19 @@ class Bench:
         )
 
 
+def open_judge(grader: str, judge: str | None, client: ChatClient) -> ChatClient | None:
+    """Return the model that grades, if one does: the one named, or else the model that answers."""
+    if judge is not None:
+        return ChatClient.open(judge)
+    return client if grader == "judge" else None
+
+
 def choose_grader(name: str, judge: ChatClient | None) -> str | Grader:
-    """Return the grader to use: a judging model, where one is named."""
+    """Return the grader to use: a judging model, where there is one."""
     return name if judge is None else Judge(name=f"judge {judge.model}")
 
 
-def tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
+def tell_bound(todo: int, total: int, *, calls: int, tokens: int, judged: bool = False) -> None:
     """Print, before a run, the most that it can take.
 
     Args:
@@ -184,9 +193,14 @@ def tell_bound(todo: int, total: int, *, calls: int, tokens: int) -> None:
         total: All questions.
         calls: Calls, at most.
         tokens: Output tokens, at most.
+        judged: Whether a model grades every answer, which comes on top.
     """
     known = f"; {total - todo} of {total} are finished already" if todo < total else ""
-    err.print(f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{known}")
+    judging = f", and {calls:,} short calls to judge the answers" if judged else ""
+    err.print(
+        f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{judging}{known}",
+        soft_wrap=True,
+    )
 
 
 def tell_spent(spent: Spent, seconds: float) -> None:

@@ -24,6 +24,7 @@ from tale_core.cli._measuring import (
     TemperatureOption,
     choose_grader,
     open_data,
+    open_judge,
 )
 from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
 from tale_core.client import ChatClient
@@ -68,7 +69,7 @@ def elasticity(
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     grid = read_budgets(budgets)
     client = ChatClient.open(model, model_path=model_path)
-    judging = None if judge is None else ChatClient.open(judge)
+    judging = open_judge(grader, judge, client)
     grading = choose_grader(grader, judging)
     settings = ElasticitySettings(
         budgets=grid,

@@ -224,7 +224,9 @@ def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
         "--json",
         "--judge",
     )
-    strict = json.loads(tale(*arguments, "strict").stdout)["summary"]
+    told = tale(*arguments, "strict")
+    assert "and 44 short calls to judge the answers" in told.stderr
+    strict = json.loads(told.stdout)["summary"]
     lax = json.loads(tale(*arguments, "lax").stdout)["summary"]
     assert (strict["vanilla_correct"], lax["vanilla_correct"]) == (0, 4)
     assert len(STRICT.calls) == len(LAX.calls) == 4, "one text is judged once"
