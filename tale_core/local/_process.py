@@ -43,6 +43,8 @@ def start(settings: dict[str, Any]) -> Any:
     params.n_ctx = settings["parallel"] * settings["context"]
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
+    params.sampling.temp = settings["temperature"]
+    params.n_predict = settings["answer_limit"]
     params.use_jinja = True
     params.verbosity = -1
     params.offline = True

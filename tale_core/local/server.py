@@ -49,6 +49,10 @@ class ServerSettings(Record):
     """TCP port on 127.0.0.1; 0 takes any free one."""
     prompt_cache: int = Field(default=256, ge=0)
     """Megabytes of memory for prompt prefixes beyond those of the requests at hand."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature of requests that name none: greedy, so that a run can be repeated."""
+    answer_limit: int = Field(default=1024, ge=1)
+    """Output cap of requests that name none, in tokens: small models now and then never end."""
     timeout: float = Field(default=300.0, gt=0)
     """Seconds to wait until the model is loaded."""
 
@@ -227,6 +231,8 @@ def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.P
         "context": settings.context,
         "threads": settings.threads or _threads(weights.model),
         "prompt_cache": settings.prompt_cache,
+        "temperature": settings.temperature,
+        "answer_limit": settings.answer_limit,
     }
     # Out of the terminal's reach: Ctrl-C stops the caller, who then stops the server.
     group: dict[str, Any] = {"start_new_session": True}
