@@ -112,8 +112,8 @@ class Answer(Record):
             "lever_value": None if setting is None else setting.value,
             "lever_why": "" if setting is None else setting.why,
             "attempts": self.plan.attempt,
-            "estimate_usage": None if estimate is None else estimate.model_dump(mode="json"),
-            "reason_usage": self.reason_usage.model_dump(mode="json"),
+            "estimate_usage": None if estimate is None else dict(vars(estimate)),
+            "reason_usage": dict(vars(self.reason_usage)),
             "events": [
                 event.model_dump(mode="json", exclude={"question_id"}, exclude_defaults=True)
                 for event in self.events
