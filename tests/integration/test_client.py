@@ -7,6 +7,8 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+from http.server import HTTPServer as PlainServer
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -198,12 +200,29 @@ def test_a_stream_without_a_single_chunk_is_no_answer(httpserver: HTTPServer, cl
         list(client.stream(CALL))
 
 
-def test_a_stream_that_breaks_off_names_the_server(httpserver: HTTPServer, client: ChatClient) -> None:
-    whole = chunks("3 + 4", " = 7")
-    broken = Response(whole[:90], content_type="text/event-stream", headers={"Content-Length": len(whole)})
-    httpserver.expect_request(PATH).respond_with_response(broken)
-    with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:\d+/v1 does not answer"):
-        list(client.stream(CALL))
+class BreaksOff(BaseHTTPRequestHandler):
+    """Sends one chunk of a stream and is gone."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        chunk = chunks("3 + 4").partition("\n\n")[0] + "\n\n"
+        self.wfile.write(f"{len(chunk):x}\r\n{chunk}\r\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_stream_that_breaks_off_names_the_server(loopback: str) -> None:
+    with PlainServer((loopback, 0), BreaksOff) as server:
+        threading.Thread(target=server.handle_request).start()
+        client = ChatClient(f"http://{loopback}:{server.server_port}/v1", "served", max_retries=0)
+        stream = client.stream(CALL)
+        assert next(stream) == "3 + 4"
+        with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:\d+/v1 does not answer"):
+            next(stream)
 
 
 async def test_an_asynchronous_call_sends_and_gives_the_same(
