@@ -1,4 +1,4 @@
-"""The regression estimator: budgets that were searched, learned (arXiv 2412.18547, section 4.1)."""
+"""The regression estimator: budgets that were searched, learned (arXiv 2412.18547)."""
 
 from __future__ import annotations
 
@@ -142,6 +142,7 @@ class RegressionEstimator:
             InvalidValueError: Too few questions, or the same budget for all.
             MissingExtraError: The extra ``learn`` is not installed.
         """
+        self._fitted = None  # a second fit takes nothing over from the first
         budgets = [one.tokens for one in examples]
         groups = [question_digest(one.question) for one in examples]
         _check_enough(budgets, len(set(groups)), skipped)

@@ -148,6 +148,15 @@ def test_predicting_is_far_cheaper_than_the_pipeline_row_by_row(fitted: Regressi
     assert fast < slow / 2
 
 
+def test_a_second_fit_takes_nothing_over_from_the_first() -> None:
+    other = table(60, seed=7)
+    estimator = RegressionEstimator().fit_table(table(40, seed=8))
+    estimator.ngrams = True
+    assert estimator.fit_table(other).facts.ngrams == 512
+    asked = [one.question for one in table(10, seed=9)]
+    assert estimator.predict(asked) == RegressionEstimator(ngrams=True).fit_table(other).predict(asked)
+
+
 def test_an_unfitted_regression_says_so() -> None:
     with pytest.raises(InvalidValueError, match=r"not fitted.*fit\(traces\)"):
         RegressionEstimator().predict(["How many?"])
