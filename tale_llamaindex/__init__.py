@@ -11,7 +11,9 @@ from tale_llamaindex.callbacks import TALECallbackHandler
 from tale_llamaindex.event_handler import TALEEventHandler
 from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
 from tale_llamaindex.llm import TALELLM, TALEPlainLLM
+from tale_llamaindex.query_engine import TALEQueryEngine
 from tale_llamaindex.query_transform import TALEQueryTransform
+from tale_llamaindex.synthesizer import TALESynthesizer
 
 __all__ = [
     "TALELLM",
@@ -20,6 +22,8 @@ __all__ = [
     "TALEElasticityEvent",
     "TALEEventHandler",
     "TALEPlainLLM",
+    "TALEQueryEngine",
     "TALEQueryTransform",
+    "TALESynthesizer",
     "TALEUsageEvent",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tale_core.flows import arun, run
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._convert import to_messages
+from tale_llamaindex._pace import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +89,7 @@ async def arun_flow(flow: Flow[T], question: Question, request: Callable[[ModelC
             answer.take(await asked.asend())
         return answer.reply(closed=False)
 
+    await turn()
     try:
         return await arun(flow, respond)
     finally:

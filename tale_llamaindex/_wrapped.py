@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import LLMMetadata  # noqa: TC002  # pydantic reads it
 from llama_index.core.llms import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 from pydantic import PrivateAttr, SerializeAsAny
 
 from tale_llamaindex._calls import arun_flow, run_flow
@@ -149,3 +150,10 @@ class WrappedLLM(LLM):
         return f"{type(self).__name__}({self._setup.describe()})"
 
     __str__ = __repr__
+
+
+def inner_of(llm: LLM) -> LLM:
+    """Return the LLM that answers in plain text at the heart of an LLM, however it is wrapped."""
+    while isinstance(llm, WrappedLLM | StructuredLLM):
+        llm = llm.llm
+    return llm

@@ -14,6 +14,7 @@ from tale_llamaindex._models import open_llm
 from tale_llamaindex._observer import OBSERVER
 from tale_llamaindex._setup import Setup
 from tale_llamaindex._tracking import framed_before
+from tale_llamaindex._wrapped import inner_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ class TALEQueryTransform(BaseQueryTransform):
     ) -> None:
         super().__init__()
         self._setup = Setup.of(
-            open_llm(llm),
+            inner_of(open_llm(llm)),
             estimator=estimator,
             policy=policy,
             style=style,

@@ -1,0 +1,273 @@
+"""TALEQueryEngine: one estimate per query, retrieval untouched, and the event loop free."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import time
+from typing import Any
+
+import pytest
+from llama_index.core import QueryBundle, Settings, VectorStoreIndex
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.llms import MockLLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine
+from llama_index.core.tools import QueryEngineTool
+from pydantic import Field
+
+from tale_core import BudgetPolicy, InvalidValueError
+from tale_core.testing import ScriptedModel
+from tale_llamaindex import TALEEventHandler, TALEQueryEngine, TALESynthesizer
+from tale_llamaindex.testing import ScriptedLLM
+
+QUESTION = "How old is Ann?"
+ANSWER = "Ann was born in 1990 and it is 2026 so she is 36 years old now."
+
+
+class Watching(BaseNodePostprocessor):
+    """Keeps the queries that a reranker would see."""
+
+    queries: list[str] = Field(default_factory=list)
+
+    def _postprocess_nodes(self, nodes: Any, query_bundle: QueryBundle | None = None) -> Any:
+        self.queries.append(query_bundle.query_str if query_bundle else "")
+        return nodes
+
+
+@pytest.fixture
+def watching() -> Watching:
+    return Watching()
+
+
+@pytest.fixture
+def engine(index: VectorStoreIndex, llm: ScriptedLLM, watching: Watching) -> TALEQueryEngine:
+    return TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[watching]))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_budget_reaches_synthesis_and_nothing_else(
+    engine: TALEQueryEngine, llm: ScriptedLLM, watching: Watching, embedding: Any, asynchronous: bool
+) -> None:
+    response = await engine.aquery(QUESTION) if asynchronous else engine.query(QUESTION)
+    assert str(response) == ANSWER
+    assert (watching.queries, embedding.queries) == ([QUESTION], [QUESTION])
+    estimate, reason = llm.sent
+    assert estimate.text.endswith(f"Question: {QUESTION}")
+    assert "use less than 40 tokens" in reason.text
+
+
+async def test_sync_and_async_send_identical_calls(engine: TALEQueryEngine, llm: ScriptedLLM) -> None:
+    engine.query(QUESTION)
+    sync = llm.sent
+    llm._sent.clear()
+    await engine.aquery(QUESTION)
+    assert llm.sent == sync
+
+
+def test_retrieving_and_synthesizing_by_hand_estimates_once(engine: TALEQueryEngine, llm: ScriptedLLM) -> None:
+    bundle = QueryBundle(QUESTION)
+    engine.synthesize(bundle, engine.retrieve(bundle))
+    assert [sent.estimates for sent in llm.sent] == [True, False]
+
+
+async def test_the_same_by_hand_asynchronously(engine: TALEQueryEngine, llm: ScriptedLLM) -> None:
+    bundle = QueryBundle(QUESTION)
+    await engine.asynthesize(bundle, await engine.aretrieve(bundle))
+    assert [sent.estimates for sent in llm.sent] == [True, False]
+
+
+async def test_a_tool_around_it_works(engine: TALEQueryEngine, llm: ScriptedLLM) -> None:
+    output = await QueryEngineTool.from_defaults(engine, name="age", description="Ages.").acall(QUESTION)
+    assert str(output) == ANSWER
+    assert [sent.estimates for sent in llm.sent] == [True, False]
+
+
+async def test_the_estimate_is_made_while_nodes_are_retrieved(index: VectorStoreIndex) -> None:
+    llm = ScriptedLLM(ScriptedModel(estimate="[[40]]", reason=ANSWER), latency=0.1)
+
+    class Slow(BaseNodePostprocessor):
+        def _postprocess_nodes(self, nodes: Any, query_bundle: QueryBundle | None = None) -> Any:
+            time.sleep(0.1)
+            return nodes
+
+    engine = TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[Slow()]))
+    for ask in (engine.query, engine.aquery):
+        started = time.perf_counter()
+        answer: Any = ask(QUESTION)
+        if asyncio.iscoroutine(answer):
+            await answer
+        assert time.perf_counter() - started < 0.28, "0.3 s one after the other, 0.2 s together"
+
+
+def test_the_engine_inside_goes_on_as_it_is(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
+    inner = index.as_query_engine(llm=llm)
+    TALEQueryEngine(inner)
+    inner.query(QUESTION)
+    assert [sent.estimates for sent in llm.sent] == [False]
+
+
+def test_a_retriever_will_do(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
+    assert str(TALEQueryEngine(index.as_retriever(), llm).query(QUESTION)) == ANSWER
+
+
+def test_a_synthesizer_of_ours_is_used_as_it_is(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
+    inner = index.as_query_engine(llm=llm, response_synthesizer=TALESynthesizer(llm=llm, estimator=70))
+    TALEQueryEngine(inner).query(QUESTION)
+    assert "less than 70 tokens" in llm.sent[0].text
+
+
+def test_other_engines_that_retrieve_and_synthesize_keep_their_ways(
+    index: VectorStoreIndex, llm: ScriptedLLM
+) -> None:
+    TALEQueryEngine(CitationQueryEngine.from_args(index, llm=llm)).query(QUESTION)
+    assert "Source 1:" in llm.sent[1].text
+    assert "use less than 40 tokens" in llm.sent[1].text
+
+
+class Custom(CustomQueryEngine):
+    """Does everything in one step."""
+
+    def custom_query(self, query_str: str) -> str:
+        return query_str
+
+
+@pytest.mark.parametrize("thing", [Custom(), MockLLM(), 3])
+def test_what_cannot_be_wrapped_is_refused_with_a_way_out(thing: Any) -> None:
+    with pytest.raises(InvalidValueError, match=f"got {type(thing).__name__}. For other engines use Transform"):
+        TALEQueryEngine(thing)
+
+
+def test_streams_are_handed_on(index: VectorStoreIndex, llm: ScriptedLLM, handler: TALEEventHandler) -> None:
+    response: Any = TALEQueryEngine(index.as_query_engine(llm=llm, streaming=True)).query(QUESTION)
+    assert "".join(response.response_gen) == ANSWER
+    assert [call.role for call in handler.ledger.calls] == ["estimate", "reason"]
+
+
+@pytest.mark.parametrize("mode", ["refine", "accumulate", "tree_summarize"])
+def test_each_response_mode_estimates_once(index: VectorStoreIndex, llm: ScriptedLLM, mode: str) -> None:
+    engine = TALEQueryEngine(index.as_query_engine(llm=llm, response_mode=mode, similarity_top_k=3))
+    engine.query(QUESTION)
+    assert [sent.estimates for sent in llm.sent].count(True) == 1
+
+
+def test_an_overrun_is_asked_again_without_retrieving_again(
+    index: VectorStoreIndex, watching: Watching
+) -> None:
+    llm = ScriptedLLM(ScriptedModel("word " * 99, ANSWER, estimate="[[40]]"))
+    inner = index.as_query_engine(llm=llm, node_postprocessors=[watching])
+    assert str(TALEQueryEngine(inner, policy=BudgetPolicy(on_overrun="retry")).query(QUESTION)) == ANSWER
+    assert watching.queries == [QUESTION]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_exceptions_of_retriever_and_model_pass_unchanged(
+    index: VectorStoreIndex, asynchronous: bool
+) -> None:
+    class Failing(BaseNodePostprocessor):
+        def _postprocess_nodes(self, nodes: Any, query_bundle: QueryBundle | None = None) -> Any:
+            raise LookupError("no index")
+
+    llm = ScriptedLLM(ScriptedModel(estimate="[[40]]", reason=ConnectionError("down")))
+    failing = TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[Failing()]))
+    with pytest.raises(LookupError, match="no index"):
+        await failing.aquery(QUESTION) if asynchronous else failing.query(QUESTION)
+    down = TALEQueryEngine(index.as_query_engine(llm=llm))
+    with pytest.raises(ConnectionError, match="down"):
+        await down.aquery(QUESTION) if asynchronous else down.query(QUESTION)
+
+
+def test_callbacks_see_one_query_as_it_was_asked(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    Settings.callback_manager = CallbackManager([debug])
+    TALEQueryEngine(index.as_query_engine(llm=llm)).query(QUESTION)
+    for kind in (CBEventType.QUERY, CBEventType.SYNTHESIZE):
+        ((start, _),) = debug.get_event_pairs(kind)
+        assert start.payload == {**(start.payload or {}), "query_str": QUESTION}
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 2
+
+
+def test_prompts_are_those_of_the_engine_inside(engine: TALEQueryEngine) -> None:
+    assert "response_synthesizer:text_qa_template" in engine.get_prompts()
+
+
+def test_it_can_be_copied_and_shows_no_key(index: VectorStoreIndex) -> None:
+    engine = TALEQueryEngine(index.as_query_engine(llm=MockLLM()), estimator=40)
+    assert "less than 40 tokens" in str(copy.deepcopy(engine).query(QUESTION))
+    assert repr(engine) == (
+        "TALEQueryEngine(RetrieverQueryEngine, TALESynthesizer(CompactAndRefine, MockLLM('unknown'), "
+        "estimator='fixed', style='tale'))"
+    )
+
+
+# Two hundred at once
+
+QUERIES = 200
+AT_ONCE = 25
+LATENCY = 10.0
+
+
+class Limited(ScriptedLLM):
+    """A server that answers some requests at a time."""
+
+    _free: Any = None
+
+    async def achat(self, messages: Any, **kwargs: Any) -> Any:
+        if self._free is None:
+            self._free = asyncio.Semaphore(AT_ONCE)
+        async with self._free:
+            return await super().achat(messages, **kwargs)
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """Skips the time in which nothing happens, and keeps how long it ever computed between two turns."""
+
+    longest = 0.0
+    _now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:
+            self._now = max(self._now, self._scheduled[0].when())
+        started = time.thread_time()
+        super()._run_once()
+        self.longest = max(self.longest, time.thread_time() - started)
+
+
+def numbered(call: Any) -> str:
+    text = call.messages[-1].content
+    number = int(text.rsplit("person number ", 1)[1].split("?", 1)[0])
+    return " ".join(["word"] * (number + 20))
+
+
+def test_two_hundred_queries_run_at_the_servers_pace_and_leave_the_loop_free(
+    mock_index: VectorStoreIndex, handler: TALEEventHandler
+) -> None:
+    llm = Limited(ScriptedModel(estimate="[[300]]", reason=numbered), latency=LATENCY)
+    engine = TALEQueryEngine(mock_index.as_query_engine(llm=llm))
+    loop = SimulatedLoop()
+
+    async def ask_all() -> float:
+        await engine.aquery("How old is person number 0?")  # whatever is loaded on first use
+        handler.ledger.clear()
+        loop.longest = 0.0
+        started = loop.time()
+        await asyncio.gather(*(engine.aquery(f"How old is person number {n}?") for n in range(QUERIES)))
+        return loop.time() - started
+
+    gc.disable()  # a full collection of all that the tests have imported takes longer by itself
+    try:
+        took = loop.run_until_complete(ask_all())
+    finally:
+        gc.enable()
+        loop.close()
+    assert took <= 2 * QUERIES / AT_ONCE * LATENCY * 1.1
+    assert loop.longest < 0.05
+    assert handler.ledger.count("estimate") == handler.ledger.count("reason") == QUERIES
+    answers = {
+        call.question_id: call.usage.output_tokens for call in handler.ledger.calls if call.role == "reason"
+    }
+    assert sorted(answers.values()) == [number + 20 for number in range(QUERIES)]
