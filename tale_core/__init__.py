@@ -40,7 +40,7 @@ from tale_core.estimators import (
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, Journal, UsageEvent
 from tale_core.flows import Outcome, arun, arun_many, run, run_many
 from tale_core.ledger import Ledger, Savings
-from tale_core.method import Answer, Plan, QuestionRun, TaleMethod, as_estimator
+from tale_core.method import TaleMethod, as_estimator
 from tale_core.parsing import parse_budget
 from tale_core.policy import BudgetPolicy
 from tale_core.profile import Profile, find_profile
@@ -53,6 +53,7 @@ from tale_core.prompts import (
     register_style,
     style_names,
 )
+from tale_core.question import Answer, Plan, QuestionRun
 from tale_core.search import SearchSettings, SearchTrace, replay_search, search_budget
 from tale_core.tokens import count_tokens, estimate_usage
 from tale_core.types import (

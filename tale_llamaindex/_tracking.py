@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index_instrumentation import root_dispatcher
 
-from tale_core.events import UsageEvent
+from tale_core.events import ElasticityEvent, UsageEvent
 from tale_core.types import Framing
 from tale_llamaindex.events import dispatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
 
-    from tale_core.events import Event
+    from tale_core.events import ElasticityKind, Event
     from tale_core.ledger import Ledger
-    from tale_core.method import Answer, Plan, QuestionRun
+    from tale_core.question import Answer, Plan, QuestionRun
     from tale_core.types import ModelReply, T
 
 _KEPT = 1024
@@ -91,6 +91,14 @@ class Question:
                 dispatch(record)
                 for ledger in self._ledgers:
                     ledger.record(record)
+
+    def note(self, kind: ElasticityKind, detail: str) -> None:
+        """Record something that the run cannot know of."""
+        budget = None if self.plan is None else self.plan.budget.tokens
+        event = ElasticityEvent(question_id=self.id, kind=kind, budget=budget, detail=detail)
+        with self._lock:
+            self.run.journal.append(event)
+            self.emit()
 
     def follow(self, ledger: Ledger) -> None:
         """Send records to a ledger as well, starting with what was recorded before the question was asked."""

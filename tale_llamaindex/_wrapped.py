@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
     from tale_core.knobs import Knobs
-    from tale_core.method import Plan
     from tale_core.policy import BudgetPolicy
     from tale_core.profile import Profile
+    from tale_core.question import Plan
     from tale_core.types import Estimator, Style
     from tale_llamaindex._models import LLMLike
 

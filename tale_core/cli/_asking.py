@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tale_core.flows import run
 from tale_core.ledger import Ledger
-from tale_core.method import Answer, TaleMethod
+from tale_core.method import TaleMethod
 from tale_core.types import ModelReply
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tale_core.ledger import Savings
     from tale_core.profile import Profile
+    from tale_core.question import Answer
     from tale_core.types import KnobSetting, ModelCall
 
 DIRECT = "direct"
