@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequenc
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 
+from tale_core.errors import NotAChatModelError
 from tale_langchain._dialects import Request, quieted
 
 if TYPE_CHECKING:
@@ -121,6 +122,26 @@ def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any
     if isinstance(structured, RunnableParallel):
         return RunnableParallel({**structured.steps__, "raw": change(structured.steps__["raw"])})
     return change(structured)
+
+
+def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
+    """Return a function that calls a method of a model.
+
+    Raises:
+        NotAChatModelError: When it is called with a model that has no such method.
+    """
+
+    def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        try:
+            bound = getattr(model, method)
+        except AttributeError as exc:
+            raise NotAChatModelError(
+                f"{model.get_name()} has no {method}; wrap a chat model that has it"
+            ) from exc
+        result: Runnable[Any, Any] = bound(*args, **kwargs)
+        return result
+
+    return call
 
 
 class EstimatorModel:

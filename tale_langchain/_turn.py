@@ -9,7 +9,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
-from tale_langchain._convert import as_chunk, framed, from_core, to_reply
+from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
+from tale_langchain._graph import stream_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
 
-    from tale_core.method import Answer, Plan, TaleMethod
+    from tale_core.question import Answer, Plan
     from tale_core.types import Framing, KnobSetting, ModelCall, ModelReply
-    from tale_langchain._models import ChatRunnable, EstimatorModel
-    from tale_langchain.knobs import NativeKnobs
+    from tale_langchain._models import ChatRunnable
+    from tale_langchain._wiring import Wiring
 
 ESTIMATOR_TAGS = ("nostream", "tale:estimator")
 """Tags of the estimator's runs: the first hides them from LangGraph's streams, the second names them."""
@@ -52,25 +53,12 @@ def unobserved(config: RunnableConfig | None) -> RunnableConfig | None:
     return config
 
 
-class Wiring(NamedTuple):
-    """The choices behind a runnable, ready for use."""
-
-    method: TaleMethod
-    """How budgets are found and carried."""
-    reasoner: NativeKnobs
-    """The user's model with its knobs."""
-    estimator: EstimatorModel
-    """The model that estimates."""
-
-
 class Turn:
     """Drives one question: answers the calls of its flow and passes its events on to the callbacks.
 
     Args:
         wiring: The method and the models.
         messages: The user's messages.
-        question: The text of the question; empty when there is none to estimate.
-        context: The text that the estimator sees, where it is more than the question.
         manager: The callbacks of the surrounding run; None when nobody listens.
         config: The configuration for child runs.
         kwargs: The arguments that the user passed for the model.
@@ -81,19 +69,20 @@ class Turn:
         wiring: Wiring,
         messages: list[BaseMessage],
         *,
-        question: str,
-        context: str | None,
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
         config: RunnableConfig,
         kwargs: dict[str, Any],
     ) -> None:
-        method, self._reasoner, self._estimator = wiring
-        self.run = method.begin(
+        self._reasoner, self._estimator = wiring.reasoner, wiring.estimator
+        self._write = stream_writer()
+        question = question_of(messages)
+        sees_all = wiring.estimator_sees == "conversation" and question
+        self.run = wiring.method.begin(
             question,
             question_id="" if manager is None else str(manager.run_id),
-            context=context,
+            context=transcript_of(messages) if sees_all else None,
             lever=self._reasoner.lever(kwargs),
-            journaled=manager is not None,
+            journaled=manager is not None or self._write is not None,
         )
         self._messages = messages
         # Sync or async as the methods that use it are: `call` and `dispatch`, or `acall` and `adispatch`.
@@ -138,10 +127,17 @@ class Turn:
         return StreamedAnswer(self, plan, self._asked(plan.framing, plan.setting))
 
     def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield new events for the callbacks; a graph that streams what its nodes write hears of them here."""
         events = self.run.drain()
-        if self._manager is None or not self._manager.handlers:
-            events = []
-        return ((event.name, event.model_dump(mode="json")) for event in events)
+        heard = self._manager is not None and self._manager.handlers
+        if not heard and self._write is None:
+            return
+        for event in events:
+            data = event.model_dump(mode="json")
+            if self._write is not None:
+                self._write({event.name: data})
+            if heard:
+                yield event.name, data
 
     def _request(self, call: ModelCall) -> Request:
         if call.role == "reason" and call.framing is not None:

@@ -11,19 +11,15 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr, ValidationError
 
-from tale_core.errors import InvalidValueError, NotAChatModelError
-from tale_core.estimators import ZeroShotEstimator
+from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
 from tale_core.knobs import Knobs
-from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
-from tale_core.profile import Profile, find_profile
-from tale_core.providers import named_server
-from tale_langchain._convert import question_of, to_messages, transcript_of
-from tale_langchain._models import ChatRunnable, EstimatorModel, at_head, name_of, rebuilt
+from tale_langchain._convert import to_messages
+from tale_langchain._models import ChatRunnable, at_head, calling, rebuilt
 from tale_langchain._opening import open_model
-from tale_langchain._turn import Turn, Wiring, unobserved
-from tale_langchain.knobs import NativeKnobs
+from tale_langchain._turn import Turn, unobserved
+from tale_langchain._wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -33,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
+    from tale_core.profile import Profile
     from tale_core.types import Estimator, Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -122,17 +119,16 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
             )
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        estimating = EstimatorModel(reasoner, server=named_server(knobs))
-        if isinstance(estimator, (str, Runnable)):
-            estimating, estimator = EstimatorModel(open_model(estimator)), ZeroShotEstimator()
-        method = TaleMethod(
+        self._wiring = Wiring.of(
+            reasoner,
             estimator=estimator,
             policy=self.policy,
             style=style,
             language=language,
-            profile=find_profile(profile, model_name=name_of(reasoner)),
+            profile=profile,
+            estimator_sees=estimator_sees,
+            knobs=knobs,
         )
-        self._wiring = Wiring(method, NativeKnobs(reasoner, knobs), estimating)
 
     # `invoke`, `ainvoke`, `stream` and `astream` differ in who waits, and in nothing else: what they do is in
     # the question's flow and in `Turn`.
@@ -270,7 +266,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         Raises:
             NotAChatModelError: The model binds no tools.
         """
-        return self._around(rebuilt(self.model, _calling("bind_tools", tools, **kwargs)))
+        return self._around(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
 
     def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable that answers in the form of a schema, under a budget.
@@ -282,7 +278,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         Raises:
             NotAChatModelError: The model has no structured output.
         """
-        structured = _calling("with_structured_output", schema, **kwargs)
+        structured = calling("with_structured_output", schema, **kwargs)
         return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
 
     @property
@@ -296,10 +292,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         return self.model.config_specs
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        # Models carry keys and addresses: a name is enough to know them by.
-        yield "model", name_of(self.model) or self.model.get_name()
-        yield "estimator", self._wiring.method.estimator.name
-        yield "style", self._wiring.method.style.name
+        return self._wiring.describe(self.model)
 
     def _around(self, model: ChatRunnable) -> TALERunnable:
         """Return the same choices around another model."""
@@ -314,18 +307,7 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
         config: RunnableConfig,
         kwargs: dict[str, Any],
     ) -> Turn:
-        messages = to_messages(given)
-        question = question_of(messages)
-        sees_all = self.estimator_sees == "conversation" and question
-        return Turn(
-            self._wiring,
-            messages,
-            question=question,
-            context=transcript_of(messages) if sees_all else None,
-            manager=manager,
-            config=config,
-            kwargs=kwargs,
-        )
+        return Turn(self._wiring, to_messages(given), manager=manager, config=config, kwargs=kwargs)
 
 
 _SIGNATURE = inspect.signature(lambda given, run_manager, config: None)  # noqa: ARG005
@@ -338,19 +320,3 @@ def _signed(function: F) -> F:
     """
     function.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     return function
-
-
-def _calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
-    """Return a function that calls a method of a model."""
-
-    def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        try:
-            bound = getattr(model, method)
-        except AttributeError as exc:
-            raise NotAChatModelError(
-                f"{model.get_name()} has no {method}; wrap a chat model that has it"
-            ) from exc
-        result: Runnable[Any, Any] = bound(*args, **kwargs)
-        return result
-
-    return call
