@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 """For results."""
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, markup=False)
 """For everything else: notes, progress, errors."""
 
 FAILED = 1
@@ -78,7 +78,7 @@ def guarded(command: Callable[..., T]) -> Callable[..., T]:
         except Exception as exc:
             if debug or (isinstance(exc, OSError) and exc.errno == errno.EPIPE):
                 raise  # a closed pipe is the application's to end quietly
-            err.print(f"error: {_in_words(exc)}", style="bold red", markup=False, soft_wrap=True)
+            err.print(f"error: {_in_words(exc)}", style="bold red", soft_wrap=True)
             raise typer.Exit(FAILED) from None
 
     # Typer reads the options from the signature.

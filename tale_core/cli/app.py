@@ -30,7 +30,7 @@ for command in (ask, doctor, demo, search, elasticity, fit, tune):
 
 def _show_version(*, wanted: bool) -> None:
     if wanted:
-        out.print(f"tale-reasoning {tale_core.__version__}", highlight=False)
+        out.print(f"tale-reasoning {tale_core.__version__}")
         raise typer.Exit
 
 

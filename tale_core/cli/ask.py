@@ -30,7 +30,7 @@ def ask(
         str | None, typer.Option(help="Prompt style; by default the profile's, or else tale.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Output tokens to ask for; by default the estimator chooses.")
+        int | None, typer.Option(help="Output tokens to ask for; by default the estimator chooses.")
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Ask directly and with vanilla chain of thought as well.")
@@ -57,7 +57,7 @@ def ask(
         profile=find_profile(profile, model_name=client.model),
     )
     if used is not None and not as_json:
-        err.print(profile_note(used, budget=budget), style="dim", markup=False, soft_wrap=True)
+        err.print(profile_note(used, budget=budget), style="dim", soft_wrap=True)
     if compare:
         _compare(client, method, text, language=language, as_json=as_json)
     else:

@@ -120,9 +120,9 @@ def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) ->
     out.print(Padding(Markdown(_INTRODUCTION), (1, 0)))
     client = ChatClient.open(model, model_path=model_path)
     profile = find_profile(None, model_name=client.model)
-    out.print(f"Model: {client.model}", markup=False)
+    out.print(f"Model: {client.model}")
     chosen = _NO_PROFILE if profile is None else profile_note(profile)
-    out.print(f"TALE: {chosen}", markup=False)
+    out.print(f"TALE: {chosen}")
     _questions(client, profile)
     if profile is not None:  # without one, the published wording is what was just shown
         _published(client, QUESTIONS[0])
@@ -168,8 +168,8 @@ def _published(client: Model, question: Question) -> None:
 def _announce(title: str, question: Question) -> None:
     out.print()
     out.print(Rule(title, style="dim"))
-    out.print(question.question, markup=False)
-    out.print(f"Known answer: {question.answer}", style="dim", markup=False)
+    out.print(question.question)
+    out.print(f"Known answer: {question.answer}", style="dim")
 
 
 def _marks(one: Marked) -> Table:

