@@ -28,6 +28,14 @@ _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 # A sentence ends after its punctuation and white space, after full-width punctuation, or at a line break.
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n+")
+# Over a handful of texts their rarity says nothing: they would count like the question's own words.
+_FUNCTION_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be been but by can could did do does for from had has have he her his how i if in is "
+        "it its me my of on or our she should so that the their them then there they this to was we were what "
+        "when where which who whom whose why will with would you your"
+    )
+)
 _SATURATION = 1.5  # k1: how soon repeating a word stops to matter
 _LENGTH_SHARE = 0.75  # b: how much long texts are held back
 _GAP = " ... "
@@ -95,7 +103,10 @@ def bm25(question: str, texts: Sequence[str]) -> list[float]:
     """
     documents = [Counter(_terms(text)) for text in texts]
     mean = sum(map(Counter.total, documents)) / max(1, len(documents)) or 1.0
-    wanted = {term: sum(term in document for document in documents) for term in set(_terms(question))}
+    asked = set(_terms(question))
+    wanted = {
+        term: sum(term in document for document in documents) for term in asked - _FUNCTION_WORDS or asked
+    }
     scores = []
     for document in documents:
         damping = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * document.total() / mean)

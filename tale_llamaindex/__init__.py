@@ -10,7 +10,9 @@ except ImportError as exc:
 from tale_llamaindex.callbacks import TALECallbackHandler
 from tale_llamaindex.event_handler import TALEEventHandler
 from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
+from tale_llamaindex.hierarchical import TALEHierarchicalSynthesizer
 from tale_llamaindex.llm import TALELLM, TALEPlainLLM
+from tale_llamaindex.postprocessor import TALENodePostprocessor
 from tale_llamaindex.query_engine import TALEQueryEngine
 from tale_llamaindex.query_transform import TALEQueryTransform
 from tale_llamaindex.synthesizer import TALESynthesizer
@@ -21,6 +23,8 @@ __all__ = [
     "TALECallbackHandler",
     "TALEElasticityEvent",
     "TALEEventHandler",
+    "TALEHierarchicalSynthesizer",
+    "TALENodePostprocessor",
     "TALEPlainLLM",
     "TALEQueryEngine",
     "TALEQueryTransform",

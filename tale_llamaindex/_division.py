@@ -55,22 +55,28 @@ Division: TypeAlias = Generator[list[Ask], None, Any]
 """Yields what can be asked at once, and returns the answer."""
 
 
-def divide(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks) -> Division:
+def divide(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float = 1.0) -> Division:
     """Divide a budget by the synthesizer's response mode.
 
     Refining rewrites the whole answer in each call, so each may take the whole budget. Accumulated answers
     stand one after the other and share it. In a tree the root writes the answer with the whole budget, and the
     leaves, which only feed it, share as much among themselves.
+
+    Args:
+        synthesizer: The synthesizer.
+        question: The question, planned.
+        chunks: The context.
+        share: What there is to divide, as a part of the question's budget.
     """
     if isinstance(synthesizer, Accumulate):
-        return _accumulate(synthesizer, question, chunks)
+        return _accumulate(synthesizer, question, chunks, share)
     if isinstance(synthesizer, TreeSummarize):
-        return _tree(synthesizer, question, chunks)
-    return whole(synthesizer, question, chunks)
+        return _tree(synthesizer, question, chunks, share)
+    return _each(synthesizer, question, chunks, share)
 
 
-def whole(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float = 1.0) -> Division:
-    """Ask with one share of the budget for each call."""
+def _each(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float) -> Division:
+    """Let each call have the same share."""
     ask = Ask(synthesizer, portion(question, share), chunks)
     yield [ask]
     return ask.response
@@ -91,25 +97,25 @@ def without_streaming(synthesizer: BaseSynthesizer) -> BaseSynthesizer:
     return quiet
 
 
-def _accumulate(synthesizer: Accumulate, question: Question, chunks: Chunks) -> Division:
+def _accumulate(synthesizer: Accumulate, question: Question, chunks: Chunks, share: float) -> Division:
     prompts = ("text_qa_template", "chat_content_qa_template")
     if isinstance(synthesizer, CompactAndAccumulate):
         chunks = _packed(synthesizer, question, chunks, *prompts)
     calls = 0
     for chunk in chunks:
         calls += len(_packed(synthesizer, question, [chunk], *prompts))
-    return (yield from whole(synthesizer, question, chunks, 1 / max(1, calls)))
+    return (yield from _each(synthesizer, question, chunks, share / max(1, calls)))
 
 
-def _tree(synthesizer: TreeSummarize, question: Question, chunks: Chunks) -> Division:
+def _tree(synthesizer: TreeSummarize, question: Question, chunks: Chunks, share: float) -> Division:
     prompts = ("summary_template", "chat_summary_template")
     packed = _packed(synthesizer, question, chunks, *prompts)
     while len(packed) > 1:
         leaf = without_streaming(synthesizer)
-        asks = [Ask(leaf, portion(question, 1 / len(packed)), [chunk]) for chunk in packed]
+        asks = [Ask(leaf, portion(question, share / len(packed)), [chunk]) for chunk in packed]
         yield asks
         packed = _packed(synthesizer, question, [_as_text(ask.response) for ask in asks], *prompts)
-    return (yield from whole(synthesizer, question, packed))
+    return (yield from _each(synthesizer, question, packed, share))
 
 
 def _packed(synthesizer: BaseSynthesizer, question: Question, chunks: Any, text: str, chat: str) -> Any:

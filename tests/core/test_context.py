@@ -70,6 +70,11 @@ def test_a_scorer_that_forgets_texts_is_refused() -> None:
         fit_context(QUESTION, [ANN, BOB], 3, scorer=lambda *_: [])
 
 
+def test_function_words_do_not_make_a_text_relevant() -> None:
+    assert bm25("How old is Ann?", ["It is how it is.", "Ann sails."]) == [0, pytest.approx(1.0, abs=0.5)]
+    assert bm25("What is it?", ["It is how it is."]) != [0], "where there is nothing else, they have to do"
+
+
 def test_rare_words_decide() -> None:
     texts = ["was was was was", "was born", "was it"]
     scores = bm25("was born", texts)
