@@ -31,9 +31,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n+")
 # Over a handful of texts their rarity says nothing: they would count like the question's own words.
 _FUNCTION_WORDS = frozenset(
     _WORD.findall(
-        "a an and are as at be been but by can could did do does for from had has have he her his how i if in is "
-        "it its me my of on or our she should so that the their them then there they this to was we were what "
-        "when where which who whom whose why will with would you your"
+        "a an and are as at be been but by can could did do does for from had has have he her his how i if in "
+        "is it its me my of on or our she should so that the their them then there they this to was we were "
+        "what when where which who whom whose why will with would you your"
     )
 )
 _SATURATION = 1.5  # k1: how soon repeating a word stops to matter

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tale_core.question import Answer, Plan, QuestionRun
     from tale_core.types import ModelReply, T
 
-_KEPT = 1024
+_KEPT = 512
 _END: Any = object()
 
 _calling: ContextVar[Question | None] = ContextVar("tale_calling", default=None)
@@ -67,10 +67,14 @@ class Question:
             _calling.reset(token)
 
     def planned(self, plan: Plan) -> None:
-        """Note how the question will be asked, and make it known to `asking_in`."""
+        """Note how the question will be asked."""
         self.plan = plan
         if plan.framing != Framing():
             self.framed = framed_text(plan)
+
+    def announce(self) -> None:
+        """Let `asking_in` know the framed text: code that we do not see carries it to the model."""
+        if self.framed:
             _latest.set(self)
             _known.add(self)
 

@@ -16,7 +16,13 @@ _dispatcher = get_dispatcher(__name__)
 
 
 class TALEBudgetEvent(BudgetEvent, BaseEvent):
-    """A budget was chosen for a question, before the question was asked."""
+    """A budget was chosen for a question, before the question was asked.
+
+    Example:
+        >>> event = TALEBudgetEvent(question_id="1", budget=40, source="zero-shot", style="tale")
+        >>> event.class_name(), event.record.budget
+        ('TALEBudgetEvent', 40)
+    """
 
     @classmethod
     def class_name(cls) -> str:
@@ -30,7 +36,14 @@ class TALEBudgetEvent(BudgetEvent, BaseEvent):
 
 
 class TALEUsageEvent(UsageEvent, BaseEvent):
-    """A model call was paid for, as an estimate or as (part of) an answer."""
+    """A model call was paid for, as an estimate or as (part of) an answer.
+
+    Example:
+        >>> from tale_core import Usage
+        >>> event = TALEUsageEvent(question_id="1", role="reason", usage=Usage(output_tokens=36), budget=40)
+        >>> event.class_name(), event.record.usage.output_tokens
+        ('TALEUsageEvent', 36)
+    """
 
     @classmethod
     def class_name(cls) -> str:
@@ -44,7 +57,14 @@ class TALEUsageEvent(UsageEvent, BaseEvent):
 
 
 class TALEElasticityEvent(ElasticityEvent, BaseEvent):
-    """A budget or an answer did not behave as intended."""
+    """A budget or an answer did not behave as intended.
+
+    Example:
+        >>> from tale_core import ElasticityKind
+        >>> event = TALEElasticityEvent(kind=ElasticityKind.OVERRUN, budget=40, actual=99)
+        >>> event.class_name(), str(event.record.kind)
+        ('TALEElasticityEvent', 'overrun')
+    """
 
     @classmethod
     def class_name(cls) -> str:

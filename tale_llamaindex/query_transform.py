@@ -129,6 +129,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     """Return the bundle with the framed question for the model and the original one for the retriever."""
     if not question.framed:
         return bundle
+    question.announce()
     OBSERVER.scope(question)
     original = question.run.question
     # A query that was framed before must not be embedded as it is either.

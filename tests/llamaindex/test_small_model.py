@@ -10,7 +10,7 @@ from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.query_engine import TransformQueryEngine
 from llama_index.llms.openai_like import OpenAILike
 
-from tale_llamaindex import TALEEventHandler, TALEQueryTransform
+from tale_llamaindex import TALELLM, TALEEventHandler, TALEQueryEngine, TALEQueryTransform
 from tale_llamaindex._models import open_llm
 
 if TYPE_CHECKING:
@@ -85,3 +85,24 @@ def test_a_url_opens_the_model_behind_it(small_model: LocalServer) -> None:
     llm = open_llm(small_model.base_url)
     assert llm.metadata.model_name
     assert TALEQueryTransform(llm, estimator=40).run("How old?").query_str.startswith("How old?")
+
+
+async def test_a_wrapped_llm_asks_streams_and_is_measured(real: LLM, handler: TALEEventHandler) -> None:
+    llm = TALELLM(real, estimator=40)
+    response = await llm.acomplete("How much is 2 + 3?")
+    assert response.additional_kwargs["tale"]["budget"] == 40
+    *_, last = llm.stream_complete("How much is 2 + 3?")
+    assert last.additional_kwargs["tale"]["reason_usage"]["source"] == "measured"
+    assert [(call.role, call.usage.source) for call in handler.ledger.calls] == [("reason", "measured")] * 2
+
+
+async def test_an_engine_estimates_and_answers(real: LLM, handler: TALEEventHandler) -> None:
+    index = VectorStoreIndex.from_documents(
+        [Document(text="Ann was born in 1990.")], embed_model=MockEmbedding(8)
+    )
+    response = await TALEQueryEngine(index.as_query_engine(llm=real)).aquery("When was Ann born?")
+    assert str(response).strip()
+    assert [(call.role, call.usage.source) for call in handler.ledger.calls] == [
+        ("estimate", "measured"),
+        ("reason", "measured"),
+    ]
