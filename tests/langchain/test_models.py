@@ -57,7 +57,6 @@ def failing() -> ScriptedChatModel:
         ),
         lambda model: RunnableLambda(model.invoke),
         lambda model: RunnablePassthrough() | model,
-        lambda model: TALERunnable(model, style="vanilla"),
     ],
     ids=[
         "bind",
@@ -69,7 +68,6 @@ def failing() -> ScriptedChatModel:
         "alternatives",
         "lambda",
         "sequence",
-        "tale",
     ],
 )
 async def test_any_runnable_that_answers_like_a_chat_model_will_do(
