@@ -14,6 +14,7 @@
     │   ├── BudgetOverrunError             the answer took more tokens than asked for
     │   ├── CollapsedAnswerError           a bare answer where reasoning was asked for
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
+    ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
     ├── StoreError                         a results file that cannot be opened, read or written
     ├── UnmeasuredUsageError               a figure was asked for that was not measured
@@ -132,6 +133,10 @@ class CollapsedAnswerError(PolicyViolationError):
 
 class TruncatedAnswerError(PolicyViolationError):
     """The provider cut the answer at its output limit, or the answer is empty."""
+
+
+class TokenLimitExceededError(TaleError):
+    """An agent has used up the tokens that its run or its thread may take, and is set to fail then."""
 
 
 class EmptyAnswerError(TaleError):

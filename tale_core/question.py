@@ -160,6 +160,14 @@ class QuestionRun:
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
         plan = yield from self.plan()
+        return (yield from self.asked(plan))
+
+    def asked(self, plan: Plan) -> Flow[Answer]:
+        """Ask as planned, and again where the policy says so; see `answer`.
+
+        Args:
+            plan: How to ask.
+        """
         while True:
             reply = yield plan.call()
             answer = self.settle(plan, reply)
@@ -167,6 +175,14 @@ class QuestionRun:
             if again is None:
                 return answer
             plan = again
+
+    def under(self, budget: Budget) -> Plan:
+        """Return how to make a further call for the question, under the budget that was chosen for its first.
+
+        Args:
+            budget: That budget; nothing is estimated or noted again.
+        """
+        return self._asked_under(budget, attempt=1)
 
     def settle(self, plan: Plan, reply: ModelReply) -> Answer:
         """Record what the visible call cost and what it showed.
@@ -197,7 +213,7 @@ class QuestionRun:
             plan=plan,
             reply=reply,
             reason_usage=usage,
-            estimate_usage=self._estimate_usage(),
+            estimate_usage=self.estimate_cost(),
             observed=observations,
             events=tuple(self._events),
         )
@@ -236,6 +252,19 @@ class QuestionRun:
         tokens = max(round(whole * share), min(whole, self.method.policy.floor))
         budget = plan.budget.model_copy(update={"tokens": tokens})
         return self._asked_under(budget, attempt=plan.attempt)
+
+    def estimate_cost(self) -> Usage | None:
+        """Return what estimating cost: all measured, or all by the tokenizer, never a mixture.
+
+        Returns:
+            The total of the estimator's calls; None when it made none.
+        """
+        if not self._estimates:
+            return None
+        usages = [reply.usage for _, reply in self._estimates if reply.usage is not None]
+        if len(usages) < len(self._estimates) or any(usage.source == "estimated" for usage in usages):
+            usages = [estimate_usage(call.messages, reply.text) for call, reply in self._estimates]
+        return functools.reduce(operator.add, usages)
 
     def enforce(self, answer: Answer) -> None:
         """Raise what the policy raises for an answer; all of `react` that suits an answer already streamed.
@@ -335,15 +364,6 @@ class QuestionRun:
     def _note_event(self, event: ElasticityEvent) -> None:
         self._events.append(event)
         self.journal.append(event)
-
-    def _estimate_usage(self) -> Usage | None:
-        """Total the estimator's calls: all measured, or all by the tokenizer, never a mixture."""
-        if not self._estimates:
-            return None
-        usages = [reply.usage for _, reply in self._estimates if reply.usage is not None]
-        if len(usages) < len(self._estimates) or any(usage.source == "estimated" for usage in usages):
-            usages = [estimate_usage(call.messages, reply.text) for call, reply in self._estimates]
-        return functools.reduce(operator.add, usages)
 
     def _planned(self, budget: Budget, *, attempt: int) -> Plan:
         plan = self._asked_under(budget, attempt=attempt)

@@ -1,7 +1,32 @@
 """Token-budget-aware reasoning for LangChain: wrap a chat model in one line, and see what it saved."""
 
+from __future__ import annotations
+
+import importlib as _importlib
+import typing as _typing
+
 from tale_langchain.callbacks import TALECallbackHandler
 from tale_langchain.chat_model import ChatTALE
 from tale_langchain.runnable import TALERunnable
 
-__all__ = ["ChatTALE", "TALECallbackHandler", "TALERunnable"]
+if _typing.TYPE_CHECKING:
+    from tale_langchain.middleware import TALEMiddleware
+    from tale_langchain.token_limit import TokenLimitMiddleware
+
+__all__ = ["ChatTALE", "TALECallbackHandler", "TALEMiddleware", "TALERunnable", "TokenLimitMiddleware"]
+
+# Agents bring LangGraph along, which is slow to import and of no use to a chain.
+_LAZY = {
+    "TALEMiddleware": "tale_langchain.middleware",
+    "TokenLimitMiddleware": "tale_langchain.token_limit",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -97,14 +97,20 @@ def transcript_of(messages: Sequence[BaseMessage]) -> str:
     )
 
 
-def framed(messages: Sequence[BaseMessage], framing: Framing) -> list[BaseMessage]:
+def turn_at(messages: Sequence[BaseMessage]) -> int | None:
+    """Return the position of the message that opened the turn: the last human one, whatever follows it."""
+    return next((at for at in reversed(range(len(messages))) if isinstance(messages[at], HumanMessage)), None)
+
+
+def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None = None) -> list[BaseMessage]:
     """Return the messages with the framing in place, on a copy of the question alone.
 
     Args:
         messages: The user's messages, which stay as they are.
-        framing: Goes around the last human message; its examples go right before that message.
+        framing: Goes around the question; its examples go right before it.
+        position: Where the question stands; None to look for it.
     """
-    position = asked_at(messages)
+    position = asked_at(messages) if position is None else position
     if position is None:
         return list(messages)
     question = messages[position]

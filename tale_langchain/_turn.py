@@ -62,6 +62,7 @@ class Turn:
         manager: The callbacks of the surrounding run; None when nobody listens.
         config: The configuration for child runs.
         kwargs: The arguments that the user passed for the model.
+        question_id: What events call the question; None for the id of the surrounding run.
     """
 
     def __init__(
@@ -72,14 +73,17 @@ class Turn:
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
         config: RunnableConfig,
         kwargs: dict[str, Any],
+        question_id: str | None = None,
     ) -> None:
         self._reasoner, self._estimator = wiring.reasoner, wiring.estimator
         self._write = stream_writer()
         question = question_of(messages)
         sees_all = wiring.estimator_sees == "conversation" and question
+        if question_id is None:
+            question_id = "" if manager is None else str(manager.run_id)
         self.run = wiring.method.begin(
             question,
-            question_id="" if manager is None else str(manager.run_id),
+            question_id=question_id,
             context=transcript_of(messages) if sees_all else None,
             lever=self._reasoner.lever(kwargs),
             journaled=manager is not None or self._write is not None,
@@ -124,7 +128,7 @@ class Turn:
 
     def streaming(self, plan: Plan) -> StreamedAnswer:
         """Return the answer to a plan as a context that watches its stream."""
-        return StreamedAnswer(self, plan, self._asked(plan.framing, plan.setting))
+        return StreamedAnswer(self, plan, self._request(plan.call()))
 
     def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield new events for the callbacks; a graph that streams what its nodes write hears of them here."""
@@ -141,9 +145,10 @@ class Turn:
 
     def _request(self, call: ModelCall) -> Request:
         if call.role == "reason" and call.framing is not None:
-            return self._asked(call.framing, call.setting)
+            request = self._asked(call.framing, call.setting)
+            return request._replace(config=_labelled(request.config, call))
         messages = [*map(from_core, call.messages)]
-        return Request(self._estimator.for_call(call), messages, self._quiet_config(), {})
+        return Request(self._estimator.for_call(call), messages, _labelled(self._quiet_config(), call), {})
 
     def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
         model, kwargs = self._reasoner.asked(setting, self._kwargs)
@@ -163,6 +168,18 @@ class Turn:
                 if hasattr(handler, "tap_output_iter"):  # what feeds astream_events and LangGraph's streams
                     callbacks.remove_handler(handler)
         return config
+
+
+def _labelled(config: RunnableConfig, call: ModelCall) -> RunnableConfig:
+    """Add what tracers can filter and group a call's run by. Never its usage: they count that themselves."""
+    setting = call.setting
+    labels = {
+        "tale_role": call.role,
+        "tale_budget": call.budget,
+        "tale_lever": None if setting is None else setting.lever,
+    }
+    known = {name: value for name, value in labels.items() if value is not None}
+    return {**config, "metadata": {**config.get("metadata", {}), **known}}
 
 
 class StreamedAnswer:
