@@ -141,6 +141,14 @@ def test_the_estimator_sees_the_query_of_a_template_without_its_context(
     assert reason.text.endswith(f"Answer: \n\n{SENTENCE}")
 
 
+async def test_templates_stream_under_the_budget_of_their_query(wrapped: TALELLM, llm: ScriptedLLM) -> None:
+    prompt = PromptTemplate("Context: {context_str}\nQuery: {query_str}")
+    context = {"context_str": "Ann was born in 1990.", "query_str": QUESTION}
+    assert "".join(wrapped.stream(prompt, **context)) == ANSWER
+    assert "".join(await drained(await wrapped.astream(prompt, **context))) == ANSWER
+    assert [sent.text.endswith(f"Question: {QUESTION}") for sent in llm.sent] == [True, False, True, False]
+
+
 def test_a_template_of_the_llm_stays_around_the_budget() -> None:
     inner = ScriptedLLM(
         ScriptedModel(reason="36"),
@@ -189,6 +197,24 @@ def test_streaming_and_not_streaming_give_the_same_ledger(wrapped: TALELLM, hand
     handler.ledger.clear()
     list(wrapped.stream_chat([user()]))
     assert [(call.role, call.usage, call.budget) for call in handler.ledger.calls] == plain
+
+
+def test_a_turn_whose_beginning_was_not_seen_goes_on_as_it_is(wrapped: TALELLM, llm: ScriptedLLM) -> None:
+    wrapped.chat(
+        [
+            user(),
+            ChatMessage(role="assistant", content="I look it up."),
+            ChatMessage(role="tool", content="1990"),
+        ]
+    )
+    assert [sent.messages[0] for sent in llm.sent] == [("user", QUESTION)]
+
+
+def test_old_turns_are_forgotten() -> None:
+    llm = TALELLM(MockLLM(), estimator=40)
+    for number in range(300):
+        llm.complete(f"How old is number {number}?")
+    assert len(llm._turns._turns) == 256
 
 
 def test_a_stream_left_early_is_recorded(wrapped: TALELLM, handler: TALEEventHandler) -> None:
@@ -352,7 +378,14 @@ async def test_a_react_agent_does_not_estimate_on_observations(handler: TALEEven
 
 
 @pytest.mark.parametrize(
-    "forced", [{"tool_required": True}, {"tool_choice": "required"}, {"tool_choice": "add"}]
+    "forced",
+    [
+        {"tool_required": True},
+        {"tool_choice": "required"},
+        {"tool_choice": "add"},
+        {"tool_choice": {"type": "function", "function": {"name": "add"}}},
+        {"tool_choice": {"any": {}}},
+    ],
 )
 def test_a_forced_tool_call_is_made_as_it_is(forced: dict[str, Any]) -> None:
     class Choosing(Calculating):
@@ -447,6 +480,36 @@ async def test_structured_streams_are_recorded(handler: TALEEventHandler, asynch
         parts = list(llm.stream_structured_predict(Age, prompt, query_str=QUESTION))
     assert parts[-1].years == 36
     assert [(call.role, call.budget) for call in handler.ledger.calls] == [("estimate", None), ("reason", 40)]
+
+
+async def test_structured_output_of_a_query_with_a_budget_is_asked_as_it_is() -> None:
+    inner = ScriptedLLM(ScriptedModel(estimate="[[40]]", reason='{"years": 36}'))
+    llm, prompt = TALELLM(inner), PromptTemplate(TALEQueryTransform(inner).run(QUESTION).query_str)
+    assert llm.structured_predict(Age, prompt) == Age(years=36)
+    assert await llm.astructured_predict(Age, prompt) == Age(years=36)
+    assert [*llm.stream_structured_predict(Age, prompt)][-1].years == 36
+    assert (await drained(await llm.astream_structured_predict(Age, prompt)))[-1].years == 36
+    assert [sent.estimates for sent in inner.sent] == [True, False, False, False, False]
+    assert {sent.text.count("use less than") for sent in inner.sent[1:]} == {1}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_structured_output_that_overruns_is_asked_again(asynchronous: bool) -> None:
+    long = '{"years": 36}' + " " * 5 + "word " * 99
+    inner = Native(ScriptedModel(long, '{"years": 36}'))
+    inner_parse = Age.model_validate_json
+
+    class Lenient(Age):
+        @classmethod
+        def model_validate_json(cls, json_data: Any, **kwargs: Any) -> Any:
+            return inner_parse(json_data.partition("}")[0] + "}")
+
+    llm = TALELLM(inner, estimator=40, policy=BudgetPolicy(on_overrun="retry"))
+    if asynchronous:
+        await llm.astructured_predict(Lenient, PromptTemplate(QUESTION))
+    else:
+        llm.structured_predict(Lenient, PromptTemplate(QUESTION))
+    assert ["less than 40" in inner.sent[0].text, "less than 80" in inner.sent[1].text] == [True, True]
 
 
 # In an engine, and in Settings

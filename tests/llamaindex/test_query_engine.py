@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import threading
 import time
 from typing import Any
 
 import pytest
 from llama_index.core import QueryBundle, Settings, VectorStoreIndex
+from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -19,7 +21,7 @@ from pydantic import Field
 
 from tale_core import BudgetPolicy, InvalidValueError
 from tale_core.testing import ScriptedModel
-from tale_llamaindex import TALEEventHandler, TALEQueryEngine, TALESynthesizer
+from tale_llamaindex import TALEEventHandler, TALEQueryEngine, TALEQueryTransform, TALESynthesizer
 from tale_llamaindex.testing import ScriptedLLM
 
 QUESTION = "How old is Ann?"
@@ -84,21 +86,36 @@ async def test_a_tool_around_it_works(engine: TALEQueryEngine, llm: ScriptedLLM)
     assert [sent.estimates for sent in llm.sent] == [True, False]
 
 
-async def test_the_estimate_is_made_while_nodes_are_retrieved(index: VectorStoreIndex) -> None:
-    llm = ScriptedLLM(ScriptedModel(estimate="[[40]]", reason=ANSWER), latency=0.1)
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_estimate_is_made_while_nodes_are_retrieved(
+    index: VectorStoreIndex, asynchronous: bool
+) -> None:
+    estimating, retrieving = threading.Event(), threading.Event()
 
-    class Slow(BaseNodePostprocessor):
+    class Meeting(ScriptedLLM):
+        """Waits in the estimate until nodes are being retrieved."""
+
+        def chat(self, messages: Any, **kwargs: Any) -> Any:
+            estimating.set()
+            assert retrieving.wait(5)
+            return super().chat(messages, **kwargs)
+
+        async def achat(self, messages: Any, **kwargs: Any) -> Any:
+            estimating.set()
+            assert await asyncio.to_thread(retrieving.wait, 5)
+            return await super().achat(messages, **kwargs)
+
+    class Waiting(BaseNodePostprocessor):
+        """Waits in the retrieval until the estimate is under way."""
+
         def _postprocess_nodes(self, nodes: Any, query_bundle: QueryBundle | None = None) -> Any:
-            time.sleep(0.1)
+            retrieving.set()
+            assert estimating.wait(5)
             return nodes
 
-    engine = TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[Slow()]))
-    for ask in (engine.query, engine.aquery):
-        started = time.perf_counter()
-        answer: Any = ask(QUESTION)
-        if asyncio.iscoroutine(answer):
-            await answer
-        assert time.perf_counter() - started < 0.28, "0.3 s one after the other, 0.2 s together"
+    llm = Meeting(ScriptedModel(estimate="[[40]]", reason=ANSWER))
+    engine = TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[Waiting()]))
+    assert str(await engine.aquery(QUESTION) if asynchronous else engine.query(QUESTION)) == ANSWER
 
 
 def test_the_engine_inside_goes_on_as_it_is(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
@@ -137,6 +154,47 @@ class Custom(CustomQueryEngine):
 def test_what_cannot_be_wrapped_is_refused_with_a_way_out(thing: Any) -> None:
     with pytest.raises(InvalidValueError, match=f"got {type(thing).__name__}. For other engines use Transform"):
         TALEQueryEngine(thing)
+
+
+class Retrieving(BaseQueryEngine):
+    """Retrieves and synthesizes, but knows no asynchronous retrieval."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine.callback_manager)
+        self._inner, self._response_synthesizer = engine, engine._response_synthesizer
+
+    def retrieve(self, query_bundle: QueryBundle) -> Any:
+        return self._inner.retrieve(query_bundle)
+
+    async def asynthesize(
+        self, query_bundle: QueryBundle, nodes: Any, additional_source_nodes: Any = None
+    ) -> Any:
+        return await self._response_synthesizer.asynthesize(query_bundle, nodes)
+
+    def _query(self, query_bundle: QueryBundle) -> Any:
+        raise NotImplementedError
+
+    async def _aquery(self, query_bundle: QueryBundle) -> Any:
+        raise NotImplementedError
+
+    def _get_prompt_modules(self) -> Any:
+        return {}
+
+
+async def test_engines_without_asynchronous_retrieval_will_do(
+    index: VectorStoreIndex, llm: ScriptedLLM
+) -> None:
+    assert str(await TALEQueryEngine(Retrieving(index.as_query_engine(llm=llm))).aquery(QUESTION)) == ANSWER
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_query_with_a_budget_gets_no_second_one(
+    engine: TALEQueryEngine, llm: ScriptedLLM, asynchronous: bool
+) -> None:
+    bundle = TALEQueryTransform(llm).run(QUESTION)
+    await engine.aquery(bundle) if asynchronous else engine.query(bundle)
+    assert [sent.estimates for sent in llm.sent] == [True, False]
+    assert llm.sent[1].text.count("use less than") == 1
 
 
 def test_streams_are_handed_on(index: VectorStoreIndex, llm: ScriptedLLM, handler: TALEEventHandler) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from llama_index.core import PromptTemplate, Settings
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import MockLLM
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
@@ -122,11 +123,20 @@ async def test_streams_are_handed_on_and_recorded(
     assert all(call.budget for call in handler.ledger.calls if call.role == "reason")
 
 
-def test_messages_with_images_are_asked_under_the_budget(llm: ScriptedLLM) -> None:
-    for mode in ("compact", "accumulate", "tree_summarize"):
-        llm._sent.clear()
-        synthesizer(llm, mode, multimodal=True).synthesize(QUESTION, NODES[:2])
-        assert budgets(llm)
+@pytest.mark.parametrize("mode", ["compact", "accumulate", "tree_summarize"])
+async def test_messages_with_images_are_asked_under_the_budget(llm: ScriptedLLM, mode: str) -> None:
+    synthesizer(llm, mode, multimodal=True).synthesize(QUESTION, NODES[:2])
+    assert budgets(llm)
+    sync = sorted(sent.text for sent in llm.sent)
+    llm._sent.clear()
+    await synthesizer(llm, mode, multimodal=True).asynthesize(QUESTION, NODES[:2])
+    assert sorted(sent.text for sent in llm.sent) == sync
+
+
+def test_a_callback_manager_set_on_it_reaches_the_llm(llm: ScriptedLLM) -> None:
+    wrapped = synthesizer(llm)
+    wrapped.callback_manager = manager = CallbackManager([])
+    assert wrapped.callback_manager is llm.callback_manager is manager
 
 
 class Age(BaseModel):
@@ -171,9 +181,13 @@ def test_an_overrun_raises_where_the_policy_says_so(streaming: bool) -> None:
         str(strict.synthesize(QUESTION, NODES[:1]))
 
 
-def test_a_query_with_a_budget_gets_no_second_one(llm: ScriptedLLM) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_query_with_a_budget_gets_no_second_one(llm: ScriptedLLM, asynchronous: bool) -> None:
     bundle = TALEQueryTransform(llm).run(QUESTION)
-    synthesizer(llm).synthesize(bundle, NODES[:1])
+    if asynchronous:
+        await synthesizer(llm).asynthesize(bundle, NODES[:1])
+    else:
+        synthesizer(llm).synthesize(bundle, NODES[:1])
     assert [sent.estimates for sent in llm.sent] == [True, False]
     assert llm.sent[1].text.count("use less than") == 1
 
