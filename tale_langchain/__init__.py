@@ -7,13 +7,21 @@ import typing as _typing
 
 from tale_langchain.callbacks import TALECallbackHandler
 from tale_langchain.chat_model import ChatTALE
+from tale_langchain.compressor import TALEDocumentCompressor
 from tale_langchain.runnable import TALERunnable
 
 if _typing.TYPE_CHECKING:
     from tale_langchain.middleware import TALEMiddleware
     from tale_langchain.token_limit import TokenLimitMiddleware
 
-__all__ = ["ChatTALE", "TALECallbackHandler", "TALEMiddleware", "TALERunnable", "TokenLimitMiddleware"]
+__all__ = [
+    "ChatTALE",
+    "TALECallbackHandler",
+    "TALEDocumentCompressor",
+    "TALEMiddleware",
+    "TALERunnable",
+    "TokenLimitMiddleware",
+]
 
 # Agents bring LangGraph along, which is slow to import and of no use to a chain.
 _LAZY = {

@@ -19,7 +19,7 @@ from tale_langchain._convert import to_messages
 from tale_langchain._models import ChatRunnable, at_head, calling, rebuilt
 from tale_langchain._opening import open_model
 from tale_langchain._turn import Turn, unobserved
-from tale_langchain._wiring import Wiring
+from tale_langchain._wiring import Budgeting, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage]):
+class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage], Budgeting):
     """Estimates a token budget for a question, asks the model under it, and keeps the accounts.
 
     It stands wherever the model stood: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,

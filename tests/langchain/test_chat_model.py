@@ -349,6 +349,7 @@ def test_copies_work_like_the_original(duplicate: Any) -> None:
         (lambda model: ChatTALE(model, estimator_sees="all"), InvalidValueError, "estimator_sees"),
         (lambda model: ChatTALE(ChatTALE(model)), InvalidValueError, "under a budget already"),
         (lambda model: TALERunnable(ChatTALE(model)), InvalidValueError, "under a budget already"),
+        (lambda model: TALERunnable(TALERunnable(model)), InvalidValueError, "under a budget already"),
         (lambda model: ChatTALE(model, estimator=ChatTALE(model)), InvalidValueError, "under a budget already"),
         (lambda model: ChatTALE(TALERunnable(model)), NotAChatModelError, "TALERunnable"),
         (lambda model: ChatTALE(object()), NotAChatModelError, "object"),
