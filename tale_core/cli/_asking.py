@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +13,7 @@ from tale_core.method import TaleMethod
 from tale_core.types import ModelReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tale_core.ledger import Savings
     from tale_core.profile import Profile
@@ -102,6 +104,43 @@ def ask_once(
             return Asked(way=way, answer=answer, ledger=ledger)
         show("\n\n")
         plan = again
+
+
+def ask_at_once(
+    model: Model,
+    methods: Mapping[str, TaleMethod],
+    question: str,
+    *,
+    shows: Sequence[Callable[[str], None]],
+) -> dict[str, Asked]:
+    """Ask a question in several ways at the same time.
+
+    Args:
+        model: Answers the calls, from several threads at once.
+        methods: How to ask, by way.
+        question: The question.
+        shows: For each way, receives its answer in pieces.
+    """
+    stopped = threading.Event()
+
+    def asked(way: str, method: TaleMethod, show: Callable[[str], None]) -> Asked:
+        def show_on(piece: str) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            show(piece)
+
+        return ask_once(model, method, question, way=way, show=show_on)
+
+    with ThreadPoolExecutor(len(methods)) as pool:
+        try:
+            under_way = {
+                way: pool.submit(asked, way, method, show)
+                for (way, method), show in zip(methods.items(), shows, strict=True)
+            }
+            return {way: future.result() for way, future in under_way.items()}
+        except BaseException:
+            stopped.set()  # the pool waits for its threads: they shall not answer to the end
+            raise
 
 
 def choose_method(

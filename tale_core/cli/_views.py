@@ -33,11 +33,14 @@ NOTHING = "-"
 
 
 @contextmanager
-def working(label: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr that an answer is coming, with its last words; nothing where nobody watches.
+def working(*labels: str) -> Iterator[tuple[Callable[[str], None], ...]]:
+    """Show on stderr that answers are coming, with their last words; nothing where nobody watches.
+
+    Args:
+        *labels: One for each answer under way.
 
     Yields:
-        A function that takes the pieces of the answer.
+        For each label, a function that takes the pieces of its answer. Safe under threads.
     """
     columns = (
         SpinnerColumn(),
@@ -45,16 +48,20 @@ def working(label: str) -> Iterator[Callable[[str], None]]:
         TextColumn("~{task.completed:.0f} tokens"),
         TextColumn("[dim]{task.fields[tail]}[/dim]"),
     )
-    seen = ""
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(label, total=None, tail="")
 
-        def show(piece: str) -> None:
-            nonlocal seen
-            seen = (seen + piece)[-_TAIL:]
-            bar.update(task, advance=1, tail=escape(" ".join(seen.split())))
+        def follow(label: str) -> Callable[[str], None]:
+            task = bar.add_task(label, total=None, tail="")
+            seen = ""
 
-        yield show
+            def show(piece: str) -> None:
+                nonlocal seen
+                seen = (seen + piece)[-_TAIL:]
+                bar.update(task, advance=1, tail=escape(" ".join(seen.split())))
+
+            return show
+
+        yield tuple(map(follow, labels))
 
 
 def profile_note(profile: Profile, *, budget: int | None = None) -> str:
@@ -88,13 +95,14 @@ def accounts(asked: Asked) -> Table:
     return table
 
 
-def side_by_side(ways: Sequence[Asked], baseline: Asked, *, width: int) -> Table:
+def side_by_side(ways: Sequence[Asked], baseline: Asked, *, width: int, timed: bool = True) -> Table:
     """Return several ways of asking one question as columns.
 
     Args:
         ways: The ways, in order.
         baseline: The one that savings are measured against.
         width: Characters that the table may take.
+        timed: Whether the times can be compared: the ways did not share the processor.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
@@ -108,7 +116,8 @@ def side_by_side(ways: Sequence[Asked], baseline: Asked, *, width: int) -> Table
     table.add_row("answer tokens", *(output_text(asked.ledger, "reason") for asked in ways), style="bold")
     table.add_row("estimator tokens", *(output_text(asked.ledger, "estimate") for asked in ways))
     table.add_row("input tokens", *(_input_text(asked.ledger) for asked in ways))
-    table.add_row("time", *(f"{asked.seconds:.1f} s" for asked in ways))
+    if timed:
+        table.add_row("time", *(f"{asked.seconds:.1f} s" for asked in ways))
     table.add_row("events", *(events_text(asked.answer.events) for asked in ways))
     table.add_row("net savings", *(savings_text(asked, baseline) for asked in ways), style="bold")
     return table

@@ -89,7 +89,7 @@ def _printer(before_first: Callable[[], None]) -> Callable[[str], None]:
 def _compare(client: Model, method: TaleMethod, question: str, *, language: str, as_json: bool) -> None:
     ways: dict[str, Asked] = {}
     for way, one in {**baselines(language), TALE: method}.items():
-        with working(way) as show:
+        with working(way) as (show,):
             ways[way] = ask_once(client, one, question, way=way, show=show)
     saved = ways[TALE].against(ways[VANILLA])
     if as_json:

@@ -16,7 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from tale_core.cli._asking import DIRECT, TALE, VANILLA, ask_once, baselines, choose_method
+from tale_core.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, ask_once, baselines, choose_method
 from tale_core.cli._shared import ModelOption, ModelPathOption, guarded, out
 from tale_core.cli._views import (
     NOTHING,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from tale_core.cli._asking import Asked, Model
     from tale_core.ledger import Savings
-    from tale_core.method import TaleMethod
     from tale_core.profile import Profile
 
 QUESTIONS = (
@@ -77,7 +76,7 @@ QUESTIONS = (
 """Questions with known answers: all but the first written for this demo, none chosen by its outcome."""
 
 _INTRODUCTION = """\
-Each question is asked three times, of the same model: **directly** (no reasoning: the fewest tokens), with
+Each question goes to the same model in three ways at once: **directly** (asked to give no reasoning), with
 **vanilla chain of thought** ("Let's think step by step": what savings are measured against), and with **TALE**,
 under a token budget. Tokens are what the model's server counted. Savings are net: what estimating a budget
 cost is subtracted.
@@ -135,28 +134,22 @@ def _questions(client: Model, profile: Profile | None) -> None:
     marked = []
     for number, question in enumerate(QUESTIONS, start=1):
         _announce(f"Question {number} of {len(QUESTIONS)}", question)
-        one = Marked(question=question, ways=_asked(client, methods, question))
+        with working(*methods) as shows:
+            one = Marked(question=question, ways=ask_at_once(client, methods, question.question, shows=shows))
         if number == 1:
-            out.print(side_by_side(list(one.ways.values()), one.ways[VANILLA], width=out.width))
+            ways = list(one.ways.values())
+            out.print(side_by_side(ways, one.ways[VANILLA], width=out.width, timed=False))
         out.print(_marks(one))
         marked.append(one)
     out.print(Rule(f"All {len(QUESTIONS)} questions", style="dim"))
     out.print(_totals(marked))
 
 
-def _asked(client: Model, methods: Mapping[str, TaleMethod], question: Question) -> dict[str, Asked]:
-    asked = {}
-    for way, method in methods.items():
-        with working(way) as show:
-            asked[way] = ask_once(client, method, question.question, way=way, show=show)
-    return asked
-
-
 def _published(client: Model, question: Question) -> None:
     out.print(Rule("The published wording on this model", style="dim"))
     out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
     method, _ = choose_method(style="tale")
-    with working("tale ask --style tale") as show:
+    with working("tale ask --style tale") as (show,):
         asked = ask_once(client, method, question.question, show=show)
     one = Marked(question=question, ways={TALE: asked})
     out.print(Text.assemble(("answer     ", "dim"), asked.answer.reply.text, "   ", _mark(one, TALE)))
@@ -173,13 +166,12 @@ def _announce(title: str, question: Question) -> None:
 
 
 def _marks(one: Marked) -> Table:
-    table = _table("answer", "output tokens", "time", "net savings", "events")
+    table = _table("answer", "output tokens", "net savings", "events")
     for way, asked in one.ways.items():
         table.add_row(
             way,
             _mark(one, way),
             _output(asked),
-            f"{asked.seconds:.1f} s",
             savings_text(asked, one.ways[VANILLA]),
             events_text(asked.answer.events),
         )
@@ -187,18 +179,16 @@ def _marks(one: Marked) -> Table:
 
 
 def _totals(marked: Sequence[Marked]) -> Table:
-    table = _table("right", "output tokens", "time", "net savings", "events")
+    table = _table("right", "output tokens", "net savings", "events")
     baseline = _total(marked, VANILLA)
     for way in (DIRECT, VANILLA, TALE):
         total = _total(marked, way)
         saved: Savings = total.savings(baseline, count_estimates=True)
         right = sum(one.right(way) for one in marked)
-        seconds = sum(one.ways[way].seconds for one in marked)
         table.add_row(
             way,
             f"{right} of {len(marked)}",
             str(saved.reason + saved.estimate),
-            f"{seconds:.1f} s",
             Text("baseline", style="dim") if way == VANILLA else f"{saved.net_ratio:+.0%}",
             events_text(total.events),
         )

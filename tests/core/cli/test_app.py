@@ -59,6 +59,26 @@ def test_without_the_extra_one_line_names_the_command_that_brings_it(package: st
     assert done.stderr == f"'{package}' is not installed; run: pip install 'tale-reasoning[cli]'\n"
 
 
+HEAVY = [
+    "numpy",
+    "scipy",
+    "sklearn",
+    "plotly",
+    "matplotlib",
+    "openai",
+    "xllamacpp",
+    "langchain_core",
+    "llama_index",
+]
+
+
+def test_commands_start_without_what_only_some_of_them_need() -> None:
+    block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY}))"
+    done = python("-c", f"{block}; from tale_core.cli import main; sys.argv = ['tale', '--help']; main()")
+    assert done.returncode == 0, done.stderr
+    assert "doctor" in done.stdout
+
+
 def ask_with(opened: Opened, tale: Tale, error: Exception, *options: str) -> Result:
     opened(ScriptedModel(error))
     return tale("ask", "How much is 3 + 4?", "--style", "direct", *options)
