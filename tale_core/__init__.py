@@ -20,6 +20,7 @@ from tale_core.errors import (
     ServerError,
     StoreError,
     TaleError,
+    TokenLimitExceededError,
     TruncatedAnswerError,
     UnexpectedReplyError,
     UnknownModelError,
@@ -40,6 +41,7 @@ from tale_core.estimators import (
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, Journal, UsageEvent
 from tale_core.flows import Outcome, arun, arun_many, run, run_many
 from tale_core.ledger import Ledger, Savings
+from tale_core.logs import LoggingSink
 from tale_core.method import TaleMethod, as_estimator
 from tale_core.parsing import parse_budget
 from tale_core.policy import BudgetPolicy
@@ -55,6 +57,7 @@ from tale_core.prompts import (
 )
 from tale_core.question import Answer, Plan, QuestionRun
 from tale_core.search import SearchSettings, SearchTrace, replay_search, search_budget
+from tale_core.telemetry import OpenTelemetrySink
 from tale_core.tokens import count_tokens, estimate_usage
 from tale_core.types import (
     ACall,
@@ -70,6 +73,7 @@ from tale_core.types import (
     Message,
     ModelCall,
     ModelReply,
+    Sink,
     Style,
     Usage,
     Verdict,
@@ -111,11 +115,13 @@ __all__ = [
     "Learner",
     "Ledger",
     "LocalModelError",
+    "LoggingSink",
     "Message",
     "MissingExtraError",
     "ModelCall",
     "ModelReply",
     "NotAChatModelError",
+    "OpenTelemetrySink",
     "Outcome",
     "Plan",
     "Point",
@@ -129,12 +135,14 @@ __all__ = [
     "SearchTrace",
     "SelfBudget",
     "ServerError",
+    "Sink",
     "StoreError",
     "Style",
     "TaleError",
     "TaleMethod",
     "Template",
     "TemplateStyle",
+    "TokenLimitExceededError",
     "TruncatedAnswerError",
     "UnexpectedReplyError",
     "UnknownModelError",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from tale_core.errors import InvalidValueError, UnmeasuredUsageError
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
-from tale_core.types import CountSource, Record, Role, Usage
+from tale_core.logs import LOGGER
+from tale_core.types import CountSource, Record, Role, Sink, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,15 +65,20 @@ class Ledger:
     Args:
         keep: How many calls and events to keep one by one, each; None keeps all. Totals always cover
             everything ever recorded.
+        sinks: Who else takes each record, after the ledger has it: an `OpenTelemetrySink`, a `LoggingSink`,
+            another ledger. What a sink raises is logged once and disturbs nobody. Copies and pickles carry
+            the records and no sinks, so that nothing is exported twice.
 
     Raises:
-        InvalidValueError: ``keep`` is below 1.
+        InvalidValueError: ``keep`` is below 1, or a sink takes no records.
     """
 
-    def __init__(self, *, keep: int | None = None) -> None:
+    def __init__(self, *, keep: int | None = None, sinks: Iterable[Sink] = ()) -> None:
         if keep is not None and keep < 1:
             raise InvalidValueError(f"keep must be at least 1, or None to keep everything; got {keep}")
         self._keep = keep
+        self._sinks = tuple(map(_checked, sinks))
+        self._failed: set[int] = set()
         self._lock = threading.RLock()
         self.clear()
 
@@ -87,19 +93,11 @@ class Ledger:
             self._kinds: Counter[str] = Counter()
 
     def record(self, event: Event) -> None:
-        """Add one event of any of the three kinds."""
+        """Add one event of any of the three kinds, and hand it on to the sinks."""
         with self._lock:
-            if isinstance(event, UsageEvent):
-                self._calls.append(event)
-                key: _Key = (event.role, event.usage.source)
-                before = self._totals.get(key)
-                self._totals[key] = event.usage if before is None else before + event.usage
-                self._counts[key] += 1
-            elif isinstance(event, ElasticityEvent):
-                self._events.append(event)
-                self._kinds[event.kind.value] += 1
-            else:
-                self._budgets.append(event)
+            self._add(event)
+        for sink in self._sinks:
+            self._hand_on(event, sink)
 
     def record_all(self, events: Iterable[Event]) -> None:
         """Add several events, in order."""
@@ -188,6 +186,35 @@ class Ledger:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._kinds.items())
         return "\n".join([*_aligned(rows), *([f"events: {kinds}"] if kinds else [])])
 
+    def _add(self, event: Event) -> None:
+        if isinstance(event, UsageEvent):
+            self._calls.append(event)
+            key: _Key = (event.role, event.usage.source)
+            before = self._totals.get(key)
+            self._totals[key] = event.usage if before is None else before + event.usage
+            self._counts[key] += 1
+        elif isinstance(event, ElasticityEvent):
+            self._events.append(event)
+            self._kinds[event.kind.value] += 1
+        else:
+            self._budgets.append(event)
+
+    def _hand_on(self, event: Event, sink: Sink) -> None:
+        """Give an event to a sink; the question that it is about is worth more than its export."""
+        try:
+            sink.record(event)
+        except Exception as exc:  # noqa: BLE001  # whatever a sink does
+            with self._lock:
+                known = id(sink) in self._failed
+                self._failed.add(id(sink))
+            if not known:
+                # The type alone: the text may hold what was being sent, or the key it was sent with.
+                LOGGER.warning(
+                    "%s could not take a record (%s); the ledger has it. Further failures are not logged",
+                    type(sink).__name__,
+                    type(exc).__name__,
+                )
+
     def _row(self, key: _Key) -> tuple[str, ...]:
         role, source = key
         total = self._totals[key]
@@ -195,15 +222,22 @@ class Ledger:
         counts = (self._counts[key], total.input_tokens, total.output_tokens)
         return (role, *map(str, counts), thinking, _COUNTED[source])
 
-    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry. The copies keep the
-    # containers still while they are walked.
+    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry; no more can the
+    # connections of most sinks. The copies keep the containers still while they are walked.
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            return {name: copy.copy(value) for name, value in self.__dict__.items() if name != "_lock"}
+            state = {name: copy.copy(value) for name, value in self.__dict__.items() if name != "_lock"}
+        return {**state, "_sinks": (), "_failed": set()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _checked(sink: object) -> Sink:
+    if isinstance(sink, type) or not isinstance(sink, Sink):
+        raise InvalidValueError(f"a sink is an object with a method record(event); got {sink!r}")
+    return sink
 
 
 def _keys(role: Role | None, source: CountSource | None) -> list[_Key]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tale_core.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from tale_core.events import ElasticityEvent
+    from tale_core.events import ElasticityEvent, Event
 
 T = TypeVar("T")
 
@@ -261,6 +261,18 @@ class Learner(Protocol):
             budget: The budget under which the question was asked; its ``source`` says who chose it.
             usage: What the answer cost.
             events: What the answer showed.
+        """
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Anything that takes the records of a ledger as they come: an exporter, a log, another ledger."""
+
+    def record(self, event: Event) -> None:
+        """Take one record. Called from several threads at once, in the course of somebody's question: be quick.
+
+        Args:
+            event: A budget, a usage or an elasticity event.
         """
 
 

@@ -22,7 +22,7 @@ class TALECallbackHandler(BaseCallbackHandler):
     may be attached at several levels of one chain and still counts once. Print it for a table.
 
     Args:
-        ledger: Where to record; None for a new one.
+        ledger: Where to record; None for a new one. One with ``sinks`` exports or logs what it records.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel

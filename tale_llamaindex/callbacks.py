@@ -23,7 +23,8 @@ class TALECallbackHandler(BaseCallbackHandler):
     Safe to share between managers, threads and event loops.
 
     Args:
-        ledger: Where calls and events are recorded; give one with ``keep`` to a program that runs for long.
+        ledger: Where calls and events are recorded; give one with ``keep`` to a program that runs for long, and
+            one with ``sinks`` to export or log them.
 
     Example:
         >>> from llama_index.core.callbacks import CallbackManager

@@ -36,7 +36,8 @@ class TALEEventHandler(BaseEventHandler):
     """
 
     ledger: Ledger = Field(default_factory=Ledger)
-    """Where calls and events are recorded; give one with ``keep`` to a program that runs for long."""
+    """Where calls and events are recorded; give one with ``keep`` to a program that runs for long, and one with
+    ``sinks`` to export or log them."""
 
     def __init__(self, *, ledger: Ledger | None = None) -> None:
         super().__init__(ledger=Ledger() if ledger is None else ledger)
