@@ -16,6 +16,7 @@ from rich.text import Text
 import tale_core
 from tale_core.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, out, print_json
 from tale_core.errors import TaleError
+from tale_core.local.catalogue import PATH_VARIABLE
 from tale_core.model_strings import OPENAI_KEY, SERVER_KEY, ModelString
 from tale_core.profile import SHIPPED
 from tale_core.types import Record
@@ -184,6 +185,8 @@ def _remote(text: str) -> Finding:
 
 def _environment() -> Iterator[Finding]:
     yield Finding(subject="processor cores", found=str(os.cpu_count()))
+    path = os.environ.get(PATH_VARIABLE)
+    yield Finding(subject=PATH_VARIABLE, found=path or "not set", ok=True if path else None)
     for name in (OPENAI_KEY, SERVER_KEY):
         yield Finding(subject=name, found="set" if os.environ.get(name) else "not set", ok=None)
     yield Finding(subject="interpreter", found=sys.executable)

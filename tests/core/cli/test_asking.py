@@ -9,12 +9,11 @@ import pytest
 
 from tale_core.cli._asking import ask_at_once, baselines
 from tale_core.knobs import prompt_lever
-from tale_core.types import ModelReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tale_core.types import ModelCall
+    from tale_core.types import ModelCall, ModelReply
 
 
 class Endless:
