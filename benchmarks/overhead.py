@@ -1,13 +1,13 @@
-"""What TALE adds to two model calls, beside the same two calls written by hand in LCEL, and what importing it costs.
+"""What TALE adds to two model calls, beside the same two calls written by hand; and what importing it costs.
 
-Both sides make the same two calls of one fake model that answers at once: an estimate, then the question with the
-budget in it. The hand-written chain is the least that does it, ``lambda | model | lambda | model``: it parses the
-budget with one regular expression and formats the two published prompts. It has no bounds, no fallback, no accounts,
-no events, and knows its question from outside. No handler and no tracer is attached on either side.
+Both sides make the same two calls of one fake model that answers at once: an estimate, then the question with
+the budget in it. The hand-written chain is the least that does it in LCEL, ``lambda | model | lambda | model``:
+one regular expression reads the budget, and the published prompts are formatted. It has no bounds, no fallback,
+no accounts and no events, and it knows its question from outside. No handler and no tracer is attached to
+either side.
 
-Repeats alternate between the two, so that a busy machine slows both; a ratio is taken within each pair.
-
-Run: ``python benchmarks/overhead.py`` (about a minute); ``--repeats`` for more.
+Measurements alternate between the two, so that a busy machine slows both, and a ratio is taken within each
+pair. Run ``python benchmarks/overhead.py`` on an otherwise idle machine; it takes about a minute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -31,13 +31,21 @@ from tale_langchain import TALERunnable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Chain: TypeAlias = Runnable[Any, AIMessage]
+
 QUESTION = "A tailor cuts 3 of 12 metres of cloth into 6 equal pieces. How long is a piece?"
-BATCH = 100
+QUESTIONS = [QUESTION] * 100
 AIM = 0.65
+BASE = "import langchain_core, langchain_core.language_models.chat_models"
+IMPORTS = {
+    "langchain_core with its chat model base": ("", BASE),
+    "tale_langchain": ("", "import tale_langchain"),
+    "tale_langchain, after that base": (BASE, "import tale_langchain"),
+}
 
 
 class InstantModel(BaseChatModel):
-    """Answers at once, as an estimator or to a question, with a usage as a provider reports it."""
+    """Answers at once, with a usage as a provider reports it."""
 
     @property
     def _llm_type(self) -> str:
@@ -46,101 +54,97 @@ class InstantModel(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         estimates = str(messages[-1].content).startswith("Task:")
         text = "Budget: [[40]]" if estimates else "3 metres in 6 equal pieces are half a metre each: 0.5"
-        usage = {"input_tokens": 50, "output_tokens": 6 if estimates else 38, "total_tokens": 88}
-        metadata = {"finish_reason": "stop", "model_name": "instant"}
-        message = AIMessage(text, usage_metadata=usage, response_metadata=metadata)
+        message = AIMessage(
+            text,
+            usage_metadata={"input_tokens": 50, "output_tokens": 38, "total_tokens": 88},
+            response_metadata={"finish_reason": "stop", "model_name": "instant"},
+        )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         return self._generate(messages)
 
 
-def handwritten(model: BaseChatModel) -> Runnable[str, AIMessage]:
+def handwritten(model: BaseChatModel) -> Chain:
     """Return the two steps as LCEL."""
 
-    def ask_estimate(question: str) -> list[BaseMessage]:
+    def ask_for_budget(question: str) -> list[BaseMessage]:
         task = "Task: Analyze the given question and estimate the minimum number of tokens required ..."
         return [HumanMessage(f"{task}\n\nQuestion: {question}")]
 
-    def ask_question(estimate: AIMessage) -> list[BaseMessage]:
+    def ask_under_budget(estimate: AIMessage) -> list[BaseMessage]:
         budget = int(re.findall(r"\[\[(\d+)\]\]", str(estimate.content))[0])
         wording = f"Let's think step by step and use less than {budget} tokens:"
         return [HumanMessage(f"{QUESTION}\n\n{wording}")]
 
-    return RunnableLambda(ask_estimate) | model | RunnableLambda(ask_question) | model
+    return RunnableLambda(ask_for_budget) | model | RunnableLambda(ask_under_budget) | model
 
 
-def seconds(work: Callable[[], object], times: int) -> float:
-    """Return the mean seconds of one call of ``work``."""
+def invoke(chain: Chain) -> None:
+    """Ask one question after the other."""
+    for question in QUESTIONS:
+        chain.invoke(question)
+
+
+def ainvoke(chain: Chain) -> None:
+    """Ask one question after the other on an event loop."""
+
+    async def ask() -> None:
+        for question in QUESTIONS:
+            await chain.ainvoke(question)
+
+    asyncio.run(ask())
+
+
+def batch(chain: Chain) -> None:
+    """Ask all questions at once."""
+    chain.batch(QUESTIONS)
+
+
+def microseconds(way: Callable[[Chain], None], chain: Chain) -> float:
+    """Return the time of one question, asked in one way."""
     started = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - started) / times
+    way(chain)
+    return (time.perf_counter() - started) / len(QUESTIONS) * 1e6
 
 
-def compare(repeats: int) -> list[tuple[str, list[float], list[float]]]:
-    """Time each way of asking, alternately; returns microseconds per question of both, by way."""
+def import_milliseconds(before: str, statement: str) -> float:
+    """Return the time that a fresh interpreter spends on an import."""
+    script = f"import time\n{before}\nt = time.perf_counter()\n{statement}\nprint(time.perf_counter() - t)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)  # noqa: S603
+    return float(ran.stdout) * 1e3
+
+
+def print_calls(pairs: int) -> None:
+    """Print the time of a question on both sides, and their ratio."""
     model = InstantModel()
-    pair = (handwritten(model), TALERunnable(model))
-    loop = asyncio.new_event_loop()
-
-    def asking(chain: Runnable[str, AIMessage]) -> dict[str, tuple[Callable[[], object], int, int]]:
-        async def one_by_one() -> None:
-            for _ in range(BATCH):
-                await chain.ainvoke(QUESTION)
-
-        questions = [QUESTION] * BATCH
-        return {
-            "invoke": (lambda: chain.invoke(QUESTION), BATCH, 1),
-            "ainvoke": (lambda: loop.run_until_complete(one_by_one()), 1, BATCH),
-            f"batch({BATCH})": (lambda: chain.batch(questions), 1, BATCH),
-        }
-
-    ways = [asking(chain) for chain in pair]
-    results = []
-    for way in ways[0]:
-        times: tuple[list[float], list[float]] = ([], [])
-        for repeat in range(repeats + 1):
-            for side in (0, 1):
-                work, calls, questions = ways[side][way]
-                took = seconds(work, calls) / questions * 1e6
-                if repeat:  # the first pair warms up
-                    times[side].append(took)
-        results.append((way, *times))
-    loop.close()
-    return results
+    lcel, tale = handwritten(model), TALERunnable(model)
+    print(f"per question    LCEL     TALE    ratio   (middle half of {pairs} pairs; aim: {AIM} or below)")
+    for way in (invoke, ainvoke, batch):
+        microseconds(way, lcel), microseconds(way, tale)  # the first pair warms up
+        times = [(microseconds(way, lcel), microseconds(way, tale)) for _ in range(pairs)]
+        low, middle, high = statistics.quantiles([ours / theirs for theirs, ours in times], n=4)
+        theirs, ours = (statistics.median(side) for side in zip(*times, strict=True))
+        name = f"batch({len(QUESTIONS)})" if way is batch else way.__name__
+        print(f"{name:12} {theirs:5.0f} us {ours:5.0f} us {middle:8.2f}   ({low:.2f} to {high:.2f})")
 
 
-def import_seconds(statement: str, repeats: int) -> list[float]:
-    """Return the seconds that a fresh interpreter spends on an import."""
-    script = f"import time; s = time.perf_counter(); {statement}; print(time.perf_counter() - s)"
-    return [
-        float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)  # noqa: S603
-        for _ in range(repeats)
-    ]
+def print_imports(repeats: int) -> None:
+    """Print what importing takes."""
+    print("\nimport")
+    for name, statements in IMPORTS.items():
+        median = statistics.median(import_milliseconds(*statements) for _ in range(repeats))
+        print(f"{name:40} {median:5.0f} ms")
 
 
 def main() -> None:
-    """Print both tables."""
+    """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=40, help="pairs of measurements per row")
-    repeats = parser.parse_args().repeats
-
-    print(f"{'':12} {'LCEL':>9} {'TALE':>9} {'ratio':>7}   middle half of {repeats} pairs (aim: {AIM} or below)")
-    for way, lcel, tale in compare(repeats):
-        ratios = [ours / theirs for theirs, ours in zip(lcel, tale, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        row = f"{statistics.median(lcel):6.0f} us {statistics.median(tale):6.0f} us {middle:7.2f}"
-        print(f"{way:12} {row}   {low:.2f} to {high:.2f}")
-
-    base = "import langchain_core, langchain_core.language_models.chat_models"
-    print(f"\n{'import':40} {'median':>9}")
-    for name, statement in {
-        "langchain_core and its chat model base": base,
-        "tale_langchain": "import tale_langchain",
-        "tale_langchain, on top of that base": f"{base}; s = time.perf_counter(); import tale_langchain",
-    }.items():
-        print(f"{name:40} {statistics.median(import_seconds(statement, 7)) * 1e3:6.0f} ms")
+    parser.add_argument("--pairs", type=int, default=40, help="measurements of each side, per way of asking")
+    parser.add_argument("--imports", type=int, default=7, help="fresh interpreters per import")
+    chosen = parser.parse_args()
+    print_calls(chosen.pairs)
+    print_imports(chosen.imports)
 
 
 if __name__ == "__main__":

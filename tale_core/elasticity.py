@@ -50,7 +50,7 @@ def observe(
         kinds.append((ElasticityKind.UNDERRUN, ""))
     if budget is not None and actual > budget * (1 + policy.tolerance):
         kinds.append((ElasticityKind.OVERRUN, ""))
-    cheaper = _cheapest_above(curve, budget)
+    cheaper = _cheapest_above(curve, budget) if curve else None
     if reply.complete and cheaper is not None and actual > cheaper.tokens.value * (1 + policy.tolerance):
         usual = f"a budget of {cheaper.budget} usually takes {cheaper.tokens.value:.0f} tokens"
         kinds.append((ElasticityKind.REBOUND, usual))

@@ -38,7 +38,7 @@ _KILO = 1000
 
 def strip_thinking(text: str) -> str:
     """Return the text without thinking blocks, closed, cut off, or opened by the chat template."""
-    return _THINKING_END.sub(" ", _THINKING.sub(" ", text))
+    return _THINKING_END.sub(" ", _THINKING.sub(" ", text)) if "<" in text else text
 
 
 def parse_budget(text: str) -> int | None:

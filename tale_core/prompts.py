@@ -36,6 +36,8 @@ _PER_TOKEN: dict[str, float] = {"{budget}": 1, "{words}": 0.75, "{steps}": 0.05}
 
 def detect_language(text: str) -> str:
     """Return ``"zh"`` for text written mostly in Chinese script, otherwise ``"en"``."""
+    if text.isascii():
+        return _DEFAULT_LANGUAGE
     han = len(_HAN.findall(text))
     if han == 0 or _KANA.search(text):
         return _DEFAULT_LANGUAGE
@@ -85,7 +87,8 @@ class Template(Record):
             return f"\n\n{self.unbudgeted}"
         text = self.budgeted
         for placeholder, per_token in _PER_TOKEN.items():
-            text = text.replace(placeholder, str(max(1, round(budget * per_token))))
+            if placeholder in text:
+                text = text.replace(placeholder, str(max(1, round(budget * per_token))))
         return f"\n\n{text}"
 
 

@@ -226,6 +226,8 @@ class QuestionRun:
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
         """
+        if not answer.observed:
+            return None
         self.enforce(answer)
         policy, plan = self.method.policy, answer.plan
         actions = {event.kind: policy.action(event.kind) for event in answer.observed}

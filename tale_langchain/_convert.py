@@ -87,7 +87,13 @@ def asked_at(messages: Sequence[BaseMessage]) -> int | None:
 def question_of(messages: Sequence[BaseMessage]) -> str:
     """Return the text of the question; empty when there is none, or it has no text."""
     position = asked_at(messages)
-    return "" if position is None else str(messages[position].text)
+    return "" if position is None else text_of(messages[position])
+
+
+def text_of(message: BaseMessage) -> str:
+    """Return the text of a message, without images and thinking."""
+    content = message.content
+    return content if isinstance(content, str) else str(message.text)
 
 
 def transcript_of(messages: Sequence[BaseMessage]) -> str:
@@ -152,10 +158,10 @@ def to_reply(
     if not ended and (usage is None or reason is None):
         usage, reason = None, "closed"
     if usage is None:
-        usage = estimate_usage([str(one.text) for one in prompt], _written(message))
+        usage = estimate_usage([*map(text_of, prompt)], _written(message))
     metadata = message.response_metadata
     return ModelReply(
-        text=str(message.text),
+        text=text_of(message),
         usage=usage,
         finish_reason=reason,
         model=metadata.get("model_name") or metadata.get("model"),
@@ -171,10 +177,9 @@ def usage_of(message: AIMessage) -> Usage | None:
     if sent is None or written is None:
         return None
     # Under OpenAI's service tiers the key carries the tier: flex_reasoning, priority_reasoning.
-    details = reported.get("output_token_details") or {}
     thinking = [
         count
-        for name, count in details.items()
+        for name, count in (reported.get("output_token_details") or {}).items()
         if (name == "reasoning" or name.endswith("_reasoning")) and isinstance(count, int)
     ]
     return Usage(input_tokens=sent, output_tokens=written, reasoning_tokens=sum(thinking) if thinking else None)

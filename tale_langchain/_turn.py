@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
+from tale_core.pace import turn
 from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
 from tale_langchain._graph import stream_writer
 
@@ -104,21 +105,26 @@ class Turn:
 
     async def acall(self, call: ModelCall) -> ModelReply:
         """Answer one call of the flow, asynchronously."""
+        await turn()
         await self.adispatch()
         model, messages, config, kwargs = self._request(call)
         started = time.perf_counter()
         answer = await model.ainvoke(messages, config, **kwargs)
-        return to_reply(answer, messages, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        await turn()
+        return to_reply(answer, messages, seconds=seconds)
 
     def dispatch(self) -> None:
         """Pass new events on as custom events."""
-        for name, data in self._events():
-            self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
+        if self.run.journal:
+            for name, data in self._events():
+                self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
 
     async def adispatch(self) -> None:
         """Pass new events on as custom events, asynchronously."""
-        for name, data in self._events():
-            await self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
+        if self.run.journal:
+            for name, data in self._events():
+                await self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
 
     def answered(self, answer: Answer) -> AIMessage:
         """Return the model's own message, a copy with the accounts in its metadata."""
@@ -146,9 +152,12 @@ class Turn:
     def _request(self, call: ModelCall) -> Request:
         if call.role == "reason" and call.framing is not None:
             request = self._asked(call.framing, call.setting)
-            return request._replace(config=_labelled(request.config, call))
-        messages = [*map(from_core, call.messages)]
-        return Request(self._estimator.for_call(call), messages, _labelled(self._quiet_config(), call), {})
+        else:
+            messages = [*map(from_core, call.messages)]
+            request = Request(self._estimator.for_call(call), messages, self._quiet_config(), {})
+        if self._manager is None:
+            return request
+        return request._replace(config=_labelled(request.config, call))
 
     def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
         model, kwargs = self._reasoner.asked(setting, self._kwargs)
