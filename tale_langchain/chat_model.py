@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
+from tale_core import pace
 from tale_core.errors import InvalidValueError, NotAChatModelError
 from tale_core.flows import arun, run
 from tale_core.knobs import Knobs  # noqa: TC001  # pydantic reads the fields' types
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.language_models.model_profile import ModelProfile
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
     from tale_core.profile import Profile
@@ -103,6 +105,8 @@ class ChatTALE(BaseChatModel, Budgeting):
 
     _inner: BaseChatModel = PrivateAttr()
     _wiring: Wiring = PrivateAttr()
+    _choices: dict[str, Any] = PrivateAttr()
+    """All that decides how a question is asked, beside the model: for traces and cache keys."""
 
     def __init__(
         self,
@@ -151,6 +155,16 @@ class ChatTALE(BaseChatModel, Budgeting):
             estimator_sees=estimator_sees,
             knobs=knobs,
         )
+        method = self._wiring.method
+        by_model = isinstance(estimator, (str, Runnable))
+        self._choices = {
+            "estimator": identity_of(estimator if by_model else method.estimator),
+            "policy": method.policy.model_dump(mode="json"),
+            "style": identity_of(method.style),
+            "language": method.language,
+            "estimator_sees": estimator_sees,
+            "knobs": knobs,
+        }
 
     # `_generate` and `_stream` and their asynchronous forms differ in who waits, and in nothing else: what they
     # do is in the question's flow and in `Turn`.
@@ -221,6 +235,11 @@ class ChatTALE(BaseChatModel, Budgeting):
         finally:
             await turn.adispatch()
 
+    async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several conversations; see `BaseChatModel.agenerate`."""
+        await pace.turn()
+        return await super().agenerate(messages, *args, **kwargs)
+
     def stream(
         self,
         input: LanguageModelInput,  # noqa: A002  # the name that LangChain gives it
@@ -288,11 +307,11 @@ class ChatTALE(BaseChatModel, Budgeting):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {**self._inner._identifying_params, "tale": self._choices()}  # noqa: SLF001  # as upstream's wrappers
+        return {**self._inner._identifying_params, "tale": self._choices}  # noqa: SLF001  # as upstream's wrappers
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         arguments = next(self._arguments(stop, kwargs))
-        return {**self._inner._get_invocation_params(**arguments), "tale": self._choices()}  # noqa: SLF001  # as above
+        return {**self._inner._get_invocation_params(**arguments), "tale": self._choices}  # noqa: SLF001  # as above
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return self._inner._get_ls_params(**next(self._arguments(stop, kwargs)))  # noqa: SLF001  # as above
@@ -303,7 +322,7 @@ class ChatTALE(BaseChatModel, Budgeting):
             model._get_llm_string(**arguments)  # type: ignore[attr-defined]  # noqa: SLF001  # as above
             for model, arguments in zip(models, self._arguments(stop, kwargs), strict=True)
         ]
-        return "---".join([*strings, str(self._choices())])
+        return "---".join([*strings, str(self._choices)])
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
         if self._streaming_disabled(**kwargs):
@@ -335,20 +354,6 @@ class ChatTALE(BaseChatModel, Budgeting):
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
         return self._wiring.describe(self.model)
-
-    def _choices(self) -> dict[str, Any]:
-        """Return all that decides how a question is asked, beside the model: for traces and cache keys."""
-        method = self._wiring.method
-        return {
-            "estimator": identity_of(
-                self.estimator if isinstance(self.estimator, Runnable) else method.estimator
-            ),
-            "policy": method.policy.model_dump(mode="json"),
-            "style": identity_of(method.style),
-            "language": method.language,
-            "estimator_sees": self.estimator_sees,
-            "knobs": self.knobs,
-        }
 
     def _generate_with_cache(
         self,
