@@ -16,7 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from tale_core.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, ask_once, baselines, choose_method
+from tale_core.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, baselines, choose_method
 from tale_core.cli._shared import ModelOption, ModelPathOption, guarded, out
 from tale_core.cli._views import (
     NOTHING,
@@ -29,7 +29,7 @@ from tale_core.cli._views import (
     working,
 )
 from tale_core.client import ChatClient
-from tale_core.evaluation.datasets import Question
+from tale_core.evaluation.datasets import ANSWER_FORMAT, Question
 from tale_core.evaluation.graders import numeric
 from tale_core.evaluation.reading import read_number
 from tale_core.events import ElasticityKind
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from tale_core.cli._asking import Asked, Model
     from tale_core.ledger import Savings
+    from tale_core.method import TaleMethod
     from tale_core.profile import Profile
 
 QUESTIONS = (
@@ -75,6 +76,7 @@ QUESTIONS = (
 )
 """Questions with known answers: all but the first written for this demo, none chosen by its outcome."""
 
+PUBLISHED = "--style tale"
 _INTRODUCTION = """\
 Each question goes to the same model in three ways at once: **directly** (asked to give no reasoning), with
 **vanilla chain of thought** ("Let's think step by step": what savings are measured against), and with **TALE**,
@@ -82,15 +84,20 @@ under a token budget. Tokens are what the model's server counted. Savings are ne
 cost is subtracted.
 """
 _PUBLISHED = """\
-The paper's own wording ("use less than N tokens") and its estimator, which asks the model itself for N, were
-made for large models. This is what they do here, on the first question:
+The paper's prompts were made for large models: "use less than N tokens" (`--style tale`), an estimator that
+asks the model itself for N, and the answer in [[double brackets]]. This is what they do here on the first
+question, beside vanilla chain of thought with the same brackets:
 """
 _NO_PROFILE = "no profile is shipped for this model, so the published wording and estimator are used"
 _COLLAPSED = (
     "The answer collapsed: next to no reasoning was left, which the event says. Whether a wording works is a "
     "property of the model, so TALE measures it and keeps the result in a profile."
 )
-_HELD = "This time the answer did not collapse. Whether a wording works is a property of the model: measure it."
+_IGNORED = (
+    "The model did not keep the budget, which the event says. Whether a wording works is a property of the "
+    "model, so TALE measures it and keeps the result in a profile."
+)
+_HELD = "This time the answer kept the budget and did not collapse. One question proves nothing: measure it."
 _CLOSING = """\
 Five questions prove nothing. Figures with intervals, on many more questions, are in `benchmarks/`, with the \
 commands that repeat them.
@@ -124,7 +131,7 @@ def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) ->
     out.print(f"TALE: {chosen}")
     _questions(client, profile)
     if profile is not None:  # without one, the published wording is what was just shown
-        _published(client, QUESTIONS[0])
+        _published(client)
     out.print(Padding(Markdown(_CLOSING), (1, 0)))
 
 
@@ -134,8 +141,7 @@ def _questions(client: Model, profile: Profile | None) -> None:
     marked = []
     for number, question in enumerate(QUESTIONS, start=1):
         _announce(f"Question {number} of {len(QUESTIONS)}", question)
-        with working(*methods) as shows:
-            one = Marked(question=question, ways=ask_at_once(client, methods, question.question, shows=shows))
+        one = _asked(client, methods, question)
         if number == 1:
             ways = list(one.ways.values())
             out.print(side_by_side(ways, one.ways[VANILLA], width=out.width, timed=False))
@@ -145,17 +151,29 @@ def _questions(client: Model, profile: Profile | None) -> None:
     out.print(_totals(marked))
 
 
-def _published(client: Model, question: Question) -> None:
-    out.print(Rule("The published wording on this model", style="dim"))
+def _published(client: Model) -> None:
+    out.print(Rule("The published prompts on this model", style="dim"))
     out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
+    # The whole setting of the paper's evaluation: it is together with the brackets that the wording collapses.
+    question = QUESTIONS[0].model_copy(update={"question": f"{QUESTIONS[0].question}\n{ANSWER_FORMAT}"})
     method, _ = choose_method(style="tale")
-    with working("tale ask --style tale") as (show,):
-        asked = ask_once(client, method, question.question, show=show)
-    one = Marked(question=question, ways={TALE: asked})
-    out.print(Text.assemble(("answer     ", "dim"), asked.answer.reply.text, "   ", _mark(one, TALE)))
+    one = _asked(client, {VANILLA: baselines("auto")[VANILLA], PUBLISHED: method}, question)
+    out.print(_marks(one))
+    asked = one.ways[PUBLISHED]
     out.print(accounts(asked))
-    collapsed = any(event.kind is ElasticityKind.COLLAPSE for event in asked.answer.events)
-    out.print(Padding(_COLLAPSED if collapsed else _HELD, (1, 0, 0, 0)))
+    out.print(Padding(_verdict(asked), (1, 0, 0, 0)))
+
+
+def _verdict(asked: Asked) -> str:
+    kinds = {event.kind for event in asked.answer.observed}
+    if ElasticityKind.COLLAPSE in kinds:
+        return _COLLAPSED
+    return _IGNORED if ElasticityKind.OVERRUN in kinds else _HELD
+
+
+def _asked(client: Model, methods: Mapping[str, TaleMethod], question: Question) -> Marked:
+    with working(*methods) as shows:
+        return Marked(question=question, ways=ask_at_once(client, methods, question.question, shows=shows))
 
 
 def _announce(title: str, question: Question) -> None:

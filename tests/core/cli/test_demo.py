@@ -41,7 +41,7 @@ def model(*, tale_right: bool) -> ScriptedModel:
         if "directly" in prompt:
             return "1"
         if "use less than 16 tokens:" in prompt:
-            return "3"
+            return "[[3]]"
         if call.budget is None:
             return f"{REASONING} {REASONING} {REASONING} {REASONING} the answer is {right}."
         return f"{REASONING} Answer: {right if tale_right else 2}"
@@ -88,7 +88,7 @@ def test_every_question_is_marked_and_the_totals_are_net(tale: Tale, opened: Ope
     result = tale("demo")
     assert result.exit_code == 0, result.output
     assert row(result, "direct")[1:5] == ["0", "of", "5", "5"]
-    assert row(result, "vanilla CoT")[2:6] == ["5", "of", "5", "240"]
+    assert row(result, "vanilla CoT", -2)[2:6] == ["5", "of", "5", "240"]
     assert row(result, "TALE")[1:5] == ["5", "of", "5", "65"]
     # (240 - 65) / 240
     assert "+73%" in row(result, "TALE")
@@ -103,20 +103,35 @@ def test_wrong_answers_under_a_budget_are_shown_as_wrong(tale: Tale, opened: Ope
     assert "2 ✗" in result.stdout
 
 
-def test_the_published_wording_is_shown_collapsing_with_its_event(tale: Tale, opened: Opened) -> None:
-    opened(model(tale_right=True), model=QWEN)
-    shown = " ".join(tale("demo").stdout.split())
-    assert "3 ✗" in shown
+def test_the_published_prompts_are_shown_collapsing_with_their_event(tale: Tale, opened: Opened) -> None:
+    script = model(tale_right=True)
+    opened(script, model=QWEN)
+    result = tale("demo")
+    assert row(result, "--style tale")[2:] == ["3", "✗", "1", "+", "1", "+96%", "clamped,", "collapse"]
+    shown = " ".join(result.stdout.split())
     assert "budget 16 (zero-shot), style tale" in shown
     assert "collapse: fewer than 10 tokens of reasoning" in shown
     assert "The answer collapsed" in shown
 
 
-def test_an_answer_that_does_not_collapse_is_not_said_to(tale: Tale, opened: Opened) -> None:
-    script = ScriptedModel(estimate="[[30]]", reason=lambda call: f"{REASONING} it is {known_answer(call)}.")
+def test_the_published_prompts_are_compared_with_vanilla_in_the_same_format(tale: Tale, opened: Opened) -> None:
+    script = model(tale_right=True)
     opened(script, model=QWEN)
+    tale("demo")
+    last = [call.messages[-1].content for call in script.calls if call.role == "reason"][-2:]
+    assert all("[[answer]]" in prompt for prompt in last)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(10, "This time the answer kept the budget"), (60, "The model did not keep the budget")],
+)
+def test_an_answer_that_does_not_collapse_is_not_said_to(
+    tale: Tale, opened: Opened, words: int, said: str
+) -> None:
+    opened(ScriptedModel(estimate="[[30]]", reason="word " * words + "17"), model=QWEN)
     shown = " ".join(tale("demo").stdout.split())
-    assert "This time the answer did not collapse" in shown
+    assert said in shown
     assert "The answer collapsed" not in shown
 
 
@@ -134,4 +149,4 @@ def test_a_model_without_a_profile_gets_the_published_method_and_hears_so(
     opened(model(tale_right=True), model=name)
     shown = " ".join(tale("demo").stdout.split())
     assert "no profile is shipped for this model" in shown
-    assert "The published wording" not in shown
+    assert "The published prompts" not in shown
