@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tale_core.errors import MissingExtraError, ServerError, UnexpectedReplyError, UnknownModelError
 from tale_core.knobs import choose, quiet
-from tale_core.model_strings import OPENAI_URL, resolve_model, shown_address
+from tale_core.model_strings import OPENAI_URL, SERVER_KEY, resolve_model, shown_address
 from tale_core.parsing import strip_thinking
 from tale_core.providers import base_controls
 from tale_core.types import FinishReason, KnobSetting, ModelReply, Usage
@@ -284,8 +284,14 @@ class ChatClient:
         return "check the address and the network, or use the model 'local', which needs neither"
 
     def _only_model(self) -> str:
-        with self._translated():
-            names = [one.id for one in self._sync().models.list()]
+        try:
+            with self._translated():
+                names = [one.id for one in self._sync().models.list()]
+        except self._sdk.APIStatusError as exc:
+            raise UnknownModelError(
+                f"{self.address} lists no models (HTTP {exc.status_code}); check that the address ends in /v1 "
+                f"and the key, if it wants one ({SERVER_KEY}), or name a model after a '#': {self.address}#NAME"
+            ) from exc
         if len(names) != 1:
             listed = f"has the models {', '.join(names)}" if names else "lists no model"
             raise UnknownModelError(f"{self.address} {listed}; name one after a '#': {self.address}#NAME")

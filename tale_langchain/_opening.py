@@ -8,37 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from tale_core.errors import MissingExtraError, NotAChatModelError, UnknownModelError
+from tale_core.client import ChatClient
+from tale_core.errors import InvalidValueError, MissingExtraError, NotAChatModelError, UnknownModelError
+from tale_core.model_strings import ModelString, resolve_model
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from tale_langchain._models import ChatRunnable
 
-_KNOWN_STRINGS = "'provider:model' (such as 'openai:gpt-4o-mini'), 'local' or the URL of a server"
-_TIMEOUT = 10.0
-# A key of the environment is meant for OpenAI, not for whoever answers at another address.
-_NO_KEY = "local"
-# Servers of a single model take any name.
-_ANY_MODEL = "default"
+_KNOWN_STRINGS = (
+    "'provider:model' (such as 'openai:gpt-4o-mini'), 'local', 'local:NAME' or the URL of a server "
+    "(with #NAME where it has several models)"
+)
+_TIMEOUT = 10.0  # seconds, for a server to list its models
 
 
 def open_model(model: object) -> ChatRunnable:
     """Return the runnable that a user means.
 
     Args:
-        model: A chat model, a runnable that answers like one, or a string: ``"provider:model"``,
-            ``"local"`` for the embedded model, or the URL of an OpenAI-compatible server.
+        model: A chat model, a runnable that answers like one, or a string: ``"provider:model"`` or one of
+            `tale_core.model_strings.FORMS`.
 
     Raises:
         NotAChatModelError: Something that cannot answer messages with a message.
-        UnknownModelError: A string that names nothing, or a server that does not answer.
+        UnknownModelError: A string that names nothing.
+        InvalidValueError: The provider refuses, mostly for want of a key.
+        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
         MissingExtraError: The string needs a package that is not installed.
     """
     if isinstance(model, str):
-        if not model:  # LangChain would leave the choice to run time
+        if not model or model.endswith(":"):  # LangChain would leave the choice to run time
             raise UnknownModelError(f"no model {model!r}: the name is empty. Known are {_KNOWN_STRINGS}")
         return _named(model)
     if not isinstance(model, Runnable):
@@ -51,58 +54,55 @@ def open_model(model: object) -> ChatRunnable:
 
 
 def _named(model: str) -> BaseChatModel:
-    if model == "local":
-        from tale_core.local import serve  # noqa: PLC0415  # an extra
+    try:
+        kind = ModelString.read(model).kind
+    except UnknownModelError:  # LangChain knows many providers more
+        return _from_provider(model)
+    return _from_provider(model) if kind == "openai" else _openai_compatible(model)
 
-        server = serve()
-        return _openai_compatible(server.base_url, server.model)
-    if model.startswith(("http://", "https://")):
-        return _openai_compatible(model, None)
+
+def _from_provider(model: str) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415  # slow, and an extra
     except ImportError as exc:
         raise MissingExtraError("langchain", "langchain") from exc
+    if model.startswith("openai:"):
+        resolve_model(model)  # says so when there is no key
     try:
         return init_chat_model(model)
     except ImportError as exc:
         if (exc.name or "").startswith("langchain_openai"):
             raise MissingExtraError("langchain_openai", "langchain") from exc
         raise UnknownModelError(f"cannot open {model!r}: {exc}") from exc
+    except ValidationError as exc:
+        # Its own text shows what was given, which may be a key.
+        raise _refused(model, "; ".join(str(item["msg"]) for item in exc.errors(include_input=False))) from exc
     except ValueError as exc:
         reason = str(exc).splitlines()[0]
         raise UnknownModelError(f"no model {model!r}: {reason} Known are {_KNOWN_STRINGS}") from exc
+    except Exception as exc:  # each provider's package has its own way to say that the key is missing
+        raise _refused(model, str(exc)) from exc
 
 
-def _openai_compatible(base_url: str, name: str | None) -> BaseChatModel:
+def _refused(model: str, reason: str) -> InvalidValueError:
+    said = reason.removeprefix("Value error, ").rstrip(".")
+    return InvalidValueError(f"cannot open {model!r}: {said}; or use the model 'local', which needs no key")
+
+
+def _openai_compatible(model: str) -> BaseChatModel:
     try:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  # slow, and an extra
     except ImportError as exc:
         raise MissingExtraError("langchain_openai", "langchain") from exc
+    found = resolve_model(model)
     return ChatOpenAI(
-        base_url=base_url,
-        api_key=SecretStr(_NO_KEY),
-        model=_served_by(base_url) if name is None else name,
+        base_url=found.base_url,
+        # Never the key of the environment: that is meant for OpenAI.
+        api_key=SecretStr(found.api_key),
+        model=found.model or ChatClient.open(model, timeout=_TIMEOUT, max_retries=0).model,
+        temperature=found.temperature,
         stream_usage=True,  # off by default behind a base_url, and then streams would go unmeasured
     )
-
-
-def _served_by(base_url: str) -> str:
-    """Return the name of the first model that a server lists."""
-    import openai  # noqa: PLC0415  # comes with langchain_openai
-
-    try:
-        with openai.OpenAI(base_url=base_url, api_key=_NO_KEY, timeout=_TIMEOUT, max_retries=0) as client:
-            listed = client.models.list().data
-    except openai.APIConnectionError as exc:
-        raise UnknownModelError(
-            f"nothing answers at {base_url!r}; start the server, or check the address (it usually ends in /v1)"
-        ) from exc
-    except openai.APIStatusError as exc:
-        raise UnknownModelError(
-            f"the server at {base_url!r} lists no models (HTTP {exc.status_code}); check that the address ends "
-            "in /v1, or pass a ChatOpenAI with its model and key"
-        ) from exc
-    return listed[0].id if listed else _ANY_MODEL
 
 
 def _check_types(model: Runnable[Any, Any]) -> None:

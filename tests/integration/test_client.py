@@ -329,6 +329,15 @@ def test_a_server_with_several_models_asks_for_a_name(
         ChatClient.open(httpserver.url_for("/v1"))
 
 
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_lists_no_models_is_named_with_the_next_step(httpserver: HTTPServer, status: int) -> None:
+    httpserver.expect_request("/v1/models").respond_with_data("", status=status)
+    with pytest.raises(
+        UnknownModelError, match=rf"/v1 lists no models \(HTTP {status}\); .*TALE_API_KEY.*#NAME"
+    ):
+        ChatClient.open(httpserver.url_for("/v1"))
+
+
 def test_a_servers_key_comes_from_its_own_variable_and_openais_is_not_sent(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

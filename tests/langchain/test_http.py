@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from recording import Recorder, chat_completion, chat_completion_chunks
 from werkzeug.wrappers import Request, Response
 
-from tale_core import UnknownModelError
+from tale_core import ServerError, UnknownModelError
 from tale_langchain import TALECallbackHandler, TALERunnable
 
 if TYPE_CHECKING:
@@ -125,18 +125,16 @@ def test_an_address_is_a_model_whose_name_the_server_tells(
 
 
 def test_an_address_where_nothing_answers_is_an_error_that_shows_it(loopback: str) -> None:
-    with pytest.raises(
-        UnknownModelError, match=r"nothing answers at 'http://127.0.0.1:9/v1'; start the server"
-    ):
+    with pytest.raises(ServerError, match=r"http://127.0.0.1:9/v1 does not answer; check that a server"):
         TALERunnable("http://127.0.0.1:9/v1")
 
 
 def test_an_address_without_models_is_an_error_that_shows_it(httpserver: HTTPServer, loopback: str) -> None:
-    httpserver.expect_request("/models").respond_with_data("", status=404)
+    httpserver.expect_request("/api/models").respond_with_data("", status=404)
     with pytest.raises(
         UnknownModelError, match=r"lists no models \(HTTP 404\); check that the address ends in /v1"
     ):
-        TALERunnable(httpserver.url_for(""))
+        TALERunnable(httpserver.url_for("/api"))
 
 
 async def test_the_providers_errors_reach_the_user_as_they_are(

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import tale_core.local
 from tale_core import (
+    InvalidValueError,
     MissingExtraError,
     NotAChatModelError,
     UnexpectedReplyError,
@@ -209,10 +210,32 @@ def test_a_model_may_be_named(monkeypatch: pytest.MonkeyPatch, loopback: str) ->
     assert repr(tale) == "TALERunnable(model='gpt-4o-mini', estimator='zero-shot', style='tale')"
 
 
-@pytest.mark.parametrize("name", ["nonsense", "nobody:gpt-4o-mini", ""])
+@pytest.mark.parametrize("name", ["nonsense", "nobody:gpt-4o-mini", "openai:", ""])
 def test_an_unknown_name_is_answered_with_the_known_kinds(name: str) -> None:
     with pytest.raises(UnknownModelError, match=rf"no model '{name}'.*'provider:model'.*'local'.*URL"):
         TALERunnable(name)
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-4o-mini", "gpt-4o-mini", "google_genai:gemini-2.5-flash"])
+def test_a_provider_without_its_key_is_answered_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch, loopback: str, name: str
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(InvalidValueError, match=rf"'{name}'.*_API_KEY.*'local'"):
+        TALERunnable(name)
+
+
+def test_an_embedded_model_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    with pytest.raises(UnknownModelError, match=r"'nope'.*smollm2-135m-instruct-q4_1"):
+        TALERunnable("local:nope")
+
+
+def test_one_of_the_models_of_a_server_may_be_named(monkeypatch: pytest.MonkeyPatch, loopback: str) -> None:
+    monkeypatch.setenv("TALE_API_KEY", "sk-server")
+    chat: Any = TALERunnable("http://127.0.0.1:9#meta/llama").model
+    assert (chat.openai_api_base, chat.model_name) == ("http://127.0.0.1:9/v1", "meta/llama")
+    assert chat.openai_api_key.get_secret_value() == "sk-server"
 
 
 def test_a_provider_without_its_package_is_answered_with_the_package() -> None:
@@ -244,7 +267,7 @@ def test_local_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch, loopback: 
         base_url = "http://127.0.0.1:9/v1"
         model = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 
-    monkeypatch.setattr(tale_core.local, "serve", Server)
+    monkeypatch.setattr(tale_core.local, "serve", lambda *_, **__: Server)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     tale = TALERunnable("local")
     chat: Any = tale.model
