@@ -5,6 +5,13 @@ from __future__ import annotations
 import importlib as _importlib
 import typing as _typing
 
+from tale_core.errors import MissingExtraError as _MissingExtraError
+
+try:
+    import langchain_core as _langchain_core  # noqa: F401
+except ImportError as exc:
+    raise _MissingExtraError("langchain_core", "langchain") from exc
+
 from tale_langchain.callbacks import TALECallbackHandler
 from tale_langchain.chat_model import ChatTALE
 from tale_langchain.compressor import TALEDocumentCompressor

@@ -111,3 +111,18 @@ def test_importing_a_package_reaches_no_network_and_loads_no_other_framework(pac
     # urllib3, which both frameworks import, binds a socket of this machine to see whether it speaks IPv6.
     assert set(result["reached"]) <= {"socket.__new__", "socket.bind"}
     assert [module for module in result["added"] if belongs(module, FORBIDDEN[package])] == []
+
+
+@pytest.mark.parametrize(
+    ("package", "framework", "extra"),
+    [("tale_langchain", "langchain_core", "langchain"), ("tale_llamaindex", "llama_index", "llamaindex")],
+)
+def test_importing_a_package_without_its_framework_names_the_extra(
+    package: str, framework: str, extra: str
+) -> None:
+    script = f"import sys; sys.modules[{framework!r}] = None; import {package}"
+    ran = subprocess.run(  # noqa: S603  # this interpreter, a constant script
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert f"MissingExtraError: '{framework}" in ran.stderr
+    assert f"pip install 'tale-reasoning[{extra}]'" in ran.stderr
