@@ -59,7 +59,7 @@ class TaleMethod:
         if style is None:
             style = "tale" if profile is None else profile.prompt_style()
         self.estimator = as_estimator(estimator)
-        self.policy = BudgetPolicy() if policy is None else policy
+        self.policy = _checked_policy(policy)
         self.style = get_style(style)
         self.language = language
         self.curve = () if profile is None else profile.curve
@@ -111,11 +111,28 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
     """
     if estimator is None:
         return ZeroShotEstimator()
-    if isinstance(estimator, int):
-        return FixedEstimator(estimator)
-    if isinstance(estimator, Estimator):
+    if isinstance(estimator, int | float):
+        return FixedEstimator(estimator)  # which refuses what is no whole number
+    if isinstance(estimator, Estimator) and not isinstance(estimator, type):
         return estimator
     raise InvalidValueError(
         "an estimator has a name and an estimate(question) method that returns a flow; "
-        f"got {type(estimator).__name__}"
+        f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
     )
+
+
+def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:
+    if policy is None:
+        return BudgetPolicy()
+    if isinstance(policy, BudgetPolicy):
+        return policy
+    raise InvalidValueError(
+        f"a policy is a BudgetPolicy, got {_in_words(policy)}; build one: BudgetPolicy(floor=30, ceiling=800)"
+    )
+
+
+def _in_words(given: object) -> str:
+    """Return a wrong value for a message; an object by its type alone, since models carry keys."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return repr(given) if isinstance(given, str | dict) else type(given).__name__

@@ -513,7 +513,7 @@ def test_wrong_choices_fail_when_they_are_made() -> None:
         TaleMethod(style="tael")
     with pytest.raises(InvalidValueError, match="'fr'"):
         TaleMethod(language="fr")
-    with pytest.raises(InvalidValueError, match="got str"):
+    with pytest.raises(InvalidValueError, match="got 'zero-shot'"):
         TaleMethod(estimator="zero-shot")
     with pytest.raises(InvalidValueError, match="at least 1, got 0"):
         TaleMethod(estimator=0)
@@ -554,3 +554,16 @@ def test_no_budget_has_no_portions() -> None:
     one = TaleMethod(style="vanilla").begin(QUESTION)
     plan = run(one.plan(), ScriptedModel("unused"))
     assert one.portion(plan, 0.5) is plan
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"), [(ZeroShotEstimator, "the class ZeroShotEstimator"), ("70", "'70'"), (2.5, "2.5")]
+)
+def test_what_is_no_estimator_is_shown_with_what_would_do(estimator: Any, said: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"got {said}; "):
+        TaleMethod(estimator=estimator)
+
+
+def test_what_is_no_policy_is_shown_with_how_to_build_one() -> None:
+    with pytest.raises(InvalidValueError, match=r"got {'floor': 30}; build one: BudgetPolicy\("):
+        TaleMethod(policy={"floor": 30})  # type: ignore[arg-type]
