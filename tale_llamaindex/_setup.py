@@ -13,7 +13,7 @@ from tale_core.estimators import ZeroShotEstimator
 from tale_core.method import TaleMethod
 from tale_core.profile import find_profile
 from tale_llamaindex._calls import arun_flow, quiet_request, run_flow
-from tale_llamaindex._models import name_of
+from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
 from tale_llamaindex._tracking import Question
 from tale_llamaindex.knobs import NativeKnobs
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Options(TypedDict, total=False):
     """How to ask under a budget; what is left out comes from the profile, or else is the default."""
 
-    estimator: Estimator | LLM | int | None
-    """An estimator, another LLM to estimate with, or a number of output tokens."""
+    estimator: Estimator | LLM | str | int | None
+    """An estimator, another LLM or a string that names one, or a number of output tokens."""
     policy: BudgetPolicy | None
     """Bounds of the budget, and what to do when an answer does not keep it."""
     style: str | Style | None
@@ -69,8 +69,8 @@ class Setup:
         """
         estimator = options.get("estimator")
         estimator_llm = llm
-        if isinstance(estimator, LLM):
-            estimator_llm, estimator = estimator, ZeroShotEstimator()
+        if isinstance(estimator, str | LLM):
+            estimator_llm, estimator = open_llm(estimator), ZeroShotEstimator()
         method = TaleMethod(
             estimator=estimator,
             policy=options.get("policy"),

@@ -53,7 +53,7 @@ class WrappedLLM(LLM):
         self,
         llm: LLMLike = None,
         *,
-        estimator: Estimator | LLM | int | None = None,
+        estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
         style: str | Style | None = None,
         language: str = "auto",

@@ -206,7 +206,7 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
     Args:
         llm: An LLM object, ``"local"``, ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or
             None for ``Settings.llm``.
-        estimator: An estimator, another LLM to estimate with, a number of output tokens, or None for the
+        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
             profile's budget or else the zero-shot estimator.
         policy: Bounds of the budget, and what to do when an answer does not keep it; None for the profile's or
             else the defaults.

@@ -40,7 +40,7 @@ class TALEQueryTransform(BaseQueryTransform):
     Args:
         llm: The LLM to estimate with, and whose shipped profile is used: an LLM object, ``"local"``,
             ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or None for ``Settings.llm``.
-        estimator: An estimator, another LLM to estimate with, a number of output tokens, or None for the
+        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
             profile's budget or else the zero-shot estimator.
         policy: Bounds of the budget; None for the profile's or else the defaults.
         style: A prompt style or its name; None for the profile's or else ``"tale"``.
@@ -68,7 +68,7 @@ class TALEQueryTransform(BaseQueryTransform):
         self,
         llm: LLMLike = None,
         *,
-        estimator: Estimator | LLM | int | None = None,
+        estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
         style: str | Style | None = None,
         language: str = "auto",

@@ -63,7 +63,7 @@ class TALESynthesizer(BaseSynthesizer):
         synthesizer: The synthesizer that answers, of any response mode; None for the default, ``compact``.
         llm: The LLM to estimate with, and whose shipped profile is used; with no synthesizer also the LLM that
             answers. An LLM object, a string as for `TALELLM`, or None for the synthesizer's own.
-        estimator: An estimator, another LLM to estimate with, a number of output tokens, or None for the
+        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
             profile's budget or else the zero-shot estimator.
         policy: Bounds of the budget, and what to do when an answer does not keep it; None for the profile's or
             else the defaults. A stream is never asked again.
@@ -89,7 +89,7 @@ class TALESynthesizer(BaseSynthesizer):
         synthesizer: BaseSynthesizer | None = None,
         *,
         llm: LLMLike = None,
-        estimator: Estimator | LLM | int | None = None,
+        estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
         style: str | Style | None = None,
         language: str = "auto",

@@ -16,7 +16,8 @@ from tale_core import (
     UnknownModelError,
 )
 from tale_llamaindex import TALEQueryTransform
-from tale_llamaindex._models import open_llm
+from tale_llamaindex._models import name_of, open_llm
+from tale_llamaindex._setup import Setup
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
@@ -40,6 +41,14 @@ def test_local_is_the_embedded_model_with_usage_in_streams(monkeypatch: pytest.M
     assert llm.metadata.is_chat_model
     assert (llm.api_base, llm.temperature) == ("http://127.0.0.1:9/v1", 0.0)
     assert llm.additional_kwargs == {"stream_options": {"include_usage": True}}
+
+
+def test_the_llm_that_estimates_may_be_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
+    setup = Setup.of(MockLLM(), estimator="openai:gpt-4o-mini")
+    assert (name_of(setup.estimator.llm), setup.method.estimator.name) == ("gpt-4o-mini", "zero-shot")
+    with pytest.raises(UnknownModelError, match="'banana'"):
+        TALEQueryTransform(MockLLM(), estimator="banana")
 
 
 def test_openai_is_named_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
