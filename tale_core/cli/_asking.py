@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -123,24 +123,25 @@ def ask_at_once(
     """
     stopped = threading.Event()
 
-    def asked(way: str, method: TaleMethod, show: Callable[[str], None]) -> Asked:
+    def answer(future: Future[Asked], way: str, show: Callable[[str], None]) -> None:
         def show_on(piece: str) -> None:
             if stopped.is_set():
                 raise InterruptedError
             show(piece)
 
-        return ask_once(model, method, question, way=way, show=show_on)
-
-    with ThreadPoolExecutor(len(methods)) as pool:
         try:
-            under_way = {
-                way: pool.submit(asked, way, method, show)
-                for (way, method), show in zip(methods.items(), shows, strict=True)
-            }
-            return {way: future.result() for way, future in under_way.items()}
-        except BaseException:
-            stopped.set()  # the pool waits for its threads: they shall not answer to the end
-            raise
+            future.set_result(ask_once(model, methods[way], question, way=way, show=show_on))
+        except Exception as exc:  # noqa: BLE001  # raised where the result is asked for
+            future.set_exception(exc)
+
+    under_way: dict[str, Future[Asked]] = {way: Future() for way in methods}
+    for (way, future), show in zip(under_way.items(), shows, strict=True):
+        # A daemon: Ctrl-C shall not wait until a busy model has come to its next word.
+        threading.Thread(target=answer, args=(future, way, show), daemon=True).start()
+    try:
+        return {way: future.result() for way, future in under_way.items()}
+    finally:
+        stopped.set()
 
 
 def choose_method(
