@@ -10,9 +10,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from pydantic import SecretStr, ValidationError
 
-from tale_core.client import ChatClient
 from tale_core.errors import InvalidValueError, MissingExtraError, NotAChatModelError, UnknownModelError
-from tale_core.model_strings import ModelString, resolve_model
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -54,6 +52,8 @@ def open_model(model: object) -> ChatRunnable:
 
 
 def _named(model: str) -> BaseChatModel:
+    from tale_core.model_strings import ModelString  # noqa: PLC0415  # of no use to who brings an object
+
     try:
         kind = ModelString.read(model).kind
     except UnknownModelError:  # LangChain knows many providers more
@@ -66,6 +66,8 @@ def _from_provider(model: str) -> BaseChatModel:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415  # slow, and an extra
     except ImportError as exc:
         raise MissingExtraError("langchain", "langchain") from exc
+    from tale_core.model_strings import resolve_model  # noqa: PLC0415
+
     if model.startswith("openai:"):
         resolve_model(model)  # says so when there is no key
     try:
@@ -94,6 +96,9 @@ def _openai_compatible(model: str) -> BaseChatModel:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  # slow, and an extra
     except ImportError as exc:
         raise MissingExtraError("langchain_openai", "langchain") from exc
+    from tale_core.client import ChatClient  # noqa: PLC0415
+    from tale_core.model_strings import resolve_model  # noqa: PLC0415
+
     found = resolve_model(model)
     return ChatOpenAI(
         base_url=found.base_url,
