@@ -1,7 +1,7 @@
 """Worked examples by length, for the ``exemplars`` style; written for this project.
 
-Every level solves the same questions, at another length. The key of a level is the mean number of tokens of its
-solutions, counted by the tokenizer of the model that they were measured on (Qwen2.5).
+Every level solves the same questions, at another length. The key of a level is about the mean number of tokens
+of its solutions, counted by the tokenizer of the model that they were measured on (Qwen2.5).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _QUESTIONS = (
         "repair shop. How many comic books are on the shelves?"
     ),
     (
-        "A printer makes 12 pages a minute. It prints 8 pages for each of 30 pupils and, halfway, stops "
-        "for 5 minutes to cool down. How many minutes pass from start to end?"
+        "On Sunday Ines spends half an hour on the stables, three times as long in the orchard, 2 hours at "
+        "the market, and half as long in the kitchen as at the market. How many hours does she work?"
     ),
 )
 
 _SOLUTIONS: dict[int, tuple[str, ...]] = {
-    30: (
+    25: (
         ("(3 x 4 x 9 - 28) x 2 = 160\nAnswer: 160"),
         ("(24 + 2 x 24 - 8) / 8 = 8\nAnswer: 8"),
         ("200 - 160 x 0.75 - 15 = 65\nAnswer: 65"),
         ("180 x 2/3 x 3/5 = 72\nAnswer: 72"),
-        ("8 x 30 / 12 + 5 = 25\nAnswer: 25"),
+        ("0.5 + 3 x 0.5 + 2 + 2 / 2 = 5\nAnswer: 5"),
     ),
-    70: (
+    75: (
         (
             "Lena works 3 x 4 = 12 hours a week.\n"
             "She earns 12 x $9 = $108 a week.\n"
@@ -67,10 +67,10 @@ _SOLUTIONS: dict[int, tuple[str, ...]] = {
             "Answer: 72"
         ),
         (
-            "The printer prints 30 x 8 = 240 pages.\n"
-            "This takes 240 / 12 = 20 minutes.\n"
-            "With the stop it takes 20 + 5 = 25 minutes.\n"
-            "Answer: 25"
+            "The orchard takes 3 x 0.5 = 1.5 hours.\n"
+            "The kitchen takes 2 / 2 = 1 hour.\n"
+            "Adding one by one: 0.5 + 1.5 = 2, then 2 + 2 = 4, then 4 + 1 = 5 hours.\n"
+            "Answer: 5"
         ),
     ),
     100: (
@@ -103,10 +103,12 @@ _SOLUTIONS: dict[int, tuple[str, ...]] = {
             "Answer: 72"
         ),
         (
-            "First find how many pages are printed: 8 pages for each of 30 pupils is 8 x 30 = 240 pages.\n"
-            "The printer makes 12 pages a minute, so printing takes 240 / 12 = 20 minutes.\n"
-            "The stop adds 5 minutes, so the whole time is 20 + 5 = 25 minutes.\n"
-            "Answer: 25"
+            "The stables take 0.5 hours.\n"
+            "The orchard takes three times as long, which is 3 x 0.5 = 1.5 hours.\n"
+            "The market takes 2 hours.\n"
+            "The kitchen takes half as long as the market, which is 2 / 2 = 1 hour.\n"
+            "Adding one by one: 0.5 + 1.5 = 2, then 2 + 2 = 4, then 4 + 1 = 5 hours.\n"
+            "Answer: 5"
         ),
     ),
 }
