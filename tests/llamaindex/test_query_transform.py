@@ -12,7 +12,15 @@ from llama_index.core.indices.query.query_transform import HyDEQueryTransform
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import MultiStepQueryEngine, TransformQueryEngine
 
-from tale_core import BudgetPolicy, ElasticityKind, InvalidValueError, Profile, UnknownStyleError, style_names
+from tale_core import (
+    BudgetPolicy,
+    ElasticityKind,
+    InvalidValueError,
+    Profile,
+    UnknownModelError,
+    UnknownStyleError,
+    style_names,
+)
 from tale_core.knobs import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
@@ -220,7 +228,7 @@ def test_a_policy_that_a_transform_cannot_keep_is_refused(field: str, action: st
     [
         ({"style": "tail"}, UnknownStyleError, "'tail'; did you mean 'tale'"),
         ({"estimator": 0}, InvalidValueError, "at least 1, got 0"),
-        ({"estimator": "zero-shot"}, InvalidValueError, "got str"),
+        ({"estimator": "zero-shot"}, UnknownModelError, "'zero-shot'"),
         ({"language": "fr"}, InvalidValueError, "'fr'"),
     ],
 )
