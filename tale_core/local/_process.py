@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 READY = "listening"
+# Every open connection holds a thread: with the few that llama.cpp takes, a dozen streams shut all others out.
+_HTTP_THREADS = 256
 
 
 def main() -> None:
@@ -45,6 +47,7 @@ def start(settings: dict[str, Any]) -> Any:
     params.cpuparams_batch.n_threads = settings["threads"]
     params.sampling.temp = settings["temperature"]
     params.n_predict = settings["answer_limit"]
+    params.n_threads_http = _HTTP_THREADS
     params.use_jinja = True
     params.verbosity = -1
     params.offline = True

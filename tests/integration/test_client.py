@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http
+import http.client
 import json
 import threading
 import time
@@ -400,6 +402,30 @@ def test_a_stream_that_is_left_frees_the_server(small_client: ChatClient) -> Non
     small_client(SHORT)
     # Four abandoned answers of 3,000 tokens would keep all slots busy for minutes.
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.model
+def test_many_open_streams_do_not_shut_others_out(small_model: LocalServer, small_client: ChatClient) -> None:
+    answering, enough = threading.Semaphore(0), threading.Event()
+
+    def read_on() -> None:
+        for _ in small_client.stream(CALL.model_copy(update={"max_tokens": 3000})):
+            answering.release()
+            if enough.is_set():
+                return
+
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(12):
+            pool.submit(read_on)
+        # A few are answered at a time; all the others hold their connections.
+        assert answering.acquire(timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=20)
+        try:
+            connection.request("GET", "/v1/models")
+            assert connection.getresponse().status == http.HTTPStatus.OK
+        finally:
+            enough.set()
+            connection.close()
 
 
 @pytest.mark.model
