@@ -113,7 +113,8 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
         return ZeroShotEstimator()
     if isinstance(estimator, int | float):
         return FixedEstimator(estimator)  # which refuses what is no whole number
-    if isinstance(estimator, Estimator) and not isinstance(estimator, type):
+    # A class has the members of its instances, and not every caller runs a type checker.
+    if isinstance(estimator, Estimator) and not isinstance(estimator, type):  # type: ignore[redundant-expr]
         return estimator
     raise InvalidValueError(
         "an estimator has a name and an estimate(question) method that returns a flow; "
