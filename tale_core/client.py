@@ -88,6 +88,7 @@ class ChatClient:
             "max_retries": max_retries,
         }
         self._is_openai = base_url == OPENAI_URL
+        self._is_embedded = False
         self._is_here = urlsplit(base_url).hostname in _LOOPBACK
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
@@ -133,6 +134,7 @@ class ChatClient:
             timeout=timeout,
             max_retries=max_retries,
         )
+        client._is_embedded = found.embedded
         if found.model is None:
             client.model = client._only_model()
         return client
@@ -279,6 +281,8 @@ class ChatClient:
             raise ServerError(f"{self.address} does not answer; {self._next_step()}") from exc
 
     def _next_step(self) -> str:
+        if self._is_embedded:
+            return "the embedded server has ended: open the model again, and if it ends again, run: tale doctor"
         if self._is_here:
             return "check that a server listens on this port (the model 'local' starts one of its own)"
         return "check the address and the network, or use the model 'local', which needs neither"

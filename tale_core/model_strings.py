@@ -84,6 +84,8 @@ class Endpoint(Record):
     """The key; servers of one's own seldom want one."""
     temperature: float | None = None
     """For calls that name none."""
+    embedded: bool = False
+    """Whether this process started the server itself."""
 
 
 def resolve_model(text: str, *, model_path: WeightsFile | None = None) -> Endpoint:
@@ -118,7 +120,7 @@ def _serve(name: str | None, path: WeightsFile | None) -> Endpoint:
 
     server = serve(name, model_path=path)
     # Greedy by default: a small model errs less, and the same question gets the same answer.
-    return Endpoint(base_url=server.base_url, model=server.model, temperature=0.0)
+    return Endpoint(base_url=server.base_url, model=server.model, temperature=0.0, embedded=True)
 
 
 def shown_address(address: str) -> str:

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response
 
 from tale_core.client import ChatClient
 from tale_core.errors import ServerError, UnexpectedReplyError, UnknownModelError
+from tale_core.local import LocalServer, ServerSettings
 from tale_core.types import KnobSetting, Message, ModelCall, ModelReply, Usage
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
     from werkzeug.wrappers import Request
 
-    from tale_core.local import LocalServer
 
 pytestmark = pytest.mark.usefixtures("loopback")
 
@@ -402,6 +402,17 @@ def test_a_stream_that_is_left_frees_the_server(small_client: ChatClient) -> Non
     small_client(SHORT)
     # Four abandoned answers of 3,000 tokens would keep all slots busy for minutes.
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.model
+def test_an_embedded_server_that_ended_is_opened_again(
+    small_model: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalServer(small_model.weights, ServerSettings(context=512)) as server:
+        monkeypatch.setattr("tale_core.local.serve", lambda *_, **__: server)
+        client = ChatClient.open("local", max_retries=0)
+    with pytest.raises(ServerError, match="the embedded server has ended: open the model again"):
+        client(SHORT)
 
 
 @pytest.mark.model
