@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tale_core.flows import arun, run
+from tale_core.pace import turn
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._convert import to_messages
-from tale_llamaindex._pace import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

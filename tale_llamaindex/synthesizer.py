@@ -17,9 +17,9 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
+from tale_core.pace import turn
 from tale_llamaindex._division import Ask, Chunks, Division, divide
 from tale_llamaindex._models import open_llm
-from tale_llamaindex._pace import turn
 from tale_llamaindex._setup import Setup
 from tale_llamaindex._tracking import current_asking, framed_before
 from tale_llamaindex._wrapped import inner_of
