@@ -143,6 +143,10 @@ class EmptyAnswerError(TaleError):
     """A model answered nothing where an answer is to be measured: a failed call, not a wrong answer."""
 
 
+class SpendingLimitError(TaleError):
+    """A measurement has spent what it was allowed to; everything answered by then is kept."""
+
+
 class StoreError(TaleError):
     """A results file that cannot be opened, read or written; nothing already in it is lost."""
 

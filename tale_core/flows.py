@@ -114,6 +114,25 @@ def observed(
         return step.value
 
 
+def adjusted(flow: Flow[T], change: Callable[[ModelCall], ModelCall]) -> Flow[T]:
+    """Return the same flow with every call changed before it is made.
+
+    Args:
+        flow: The flow to pass through.
+        change: Returns the call to make in place of the one that it is given.
+    """
+    with closing(flow):
+        step = _step(flow, None)
+        while not isinstance(step, _Returned):
+            outcome: ModelReply | Exception
+            try:
+                outcome = yield change(step)
+            except Exception as exc:  # noqa: BLE001  # the inner flow decides
+                outcome = exc
+            step = _step(flow, outcome)
+        return step.value
+
+
 def resumed(flow: Flow[T], call: ModelCall) -> Flow[T]:
     """Return the rest of a flow that was started by hand and stands at its first call.
 

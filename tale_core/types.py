@@ -32,8 +32,9 @@ class Record(BaseModel):
             raise InvalidValueError.from_validation(type(self).__name__, exc) from exc
 
 
-Role: TypeAlias = Literal["estimate", "reason", "judge"]
-"""What a model call is for: guessing the budget, answering the question, or grading an answer."""
+Role: TypeAlias = Literal["estimate", "reason", "judge", "reference"]
+"""What a model call is for: guessing the budget, answering the question, grading an answer, or repeating a
+call whose cost is counted elsewhere, to compare with it."""
 
 CountSource: TypeAlias = Literal["measured", "estimated"]
 """``measured``: the provider reported it. ``estimated``: a tokenizer of ours guessed it."""

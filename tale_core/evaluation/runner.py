@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import Field
 
-from tale_core.errors import StoreError
+from tale_core.errors import SpendingLimitError, StoreError
 from tale_core.flows import run_many
 from tale_core.types import Record
 
@@ -38,6 +38,8 @@ class Job(Generic[R]):
     """The class of the result."""
     flow: Callable[[], Flow[R]]
     """Makes the flow that leads to the result."""
+    label: str = ""
+    """What works on the question, where one question has several jobs."""
 
     def resumable(self, store: Store, *, model: str, judge: str | None = None) -> Flow[R]:
         """Return the flow so that it keeps its calls and its result, and repeats no call that is kept.
@@ -172,7 +174,7 @@ def _ended(
     flows = (job.resumable(store, model=model, judge=judge) for job in pending)
     for outcome in run_many(flows, call, concurrency=concurrency):
         job = pending[outcome.index]
-        if isinstance(outcome.error, StoreError):
+        if isinstance(outcome.error, StoreError | SpendingLimitError):
             raise outcome.error
         if outcome.error is not None:
             store.note_failure(job.key, job.question.id, outcome.error)
