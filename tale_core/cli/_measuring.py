@@ -150,7 +150,7 @@ class Bench:
             concurrency=self.concurrency,
             on_progress=lambda standing, _: show(standing, lambda: note(results)),
         )
-        with interruptible(), _shown(len(jobs)) as show:
+        with interruptible(), progress_shown(len(jobs)) as show:
             for done in running:
                 if done.result is None:
                     failed.append(done)
@@ -242,8 +242,18 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Callable[[Standing, Callable[[], str]], None]]:
-    """Draw a bar on a terminal; elsewhere print a line now and then."""
+def progress_shown(
+    total: int, things: str = "questions"
+) -> Iterator[Callable[[Standing, Callable[[], str]], None]]:
+    """Draw a bar on a terminal; elsewhere print a line now and then.
+
+    Args:
+        total: How many things there are to do.
+        things: What they are.
+
+    Returns:
+        A function to be told where the run stands; what makes a few words on it is called now and then.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -265,7 +275,7 @@ def _shown(total: int) -> Iterator[Callable[[Standing, Callable[[], str]], None]
         if not err.is_terminal:
             left = standing.seconds_left
             rest = "" if left is None else f", about {left / 60:.0f} minutes left"
-            err.print(f"{standing.done} of {standing.total} questions{rest}; {words()}")
+            err.print(f"{standing.done} of {standing.total} {things}{rest}; {words()}")
 
     with bar:
         task = bar.add_task("", total=total)

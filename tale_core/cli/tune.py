@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tale_core.cli._measuring import (
@@ -20,13 +19,14 @@ from tale_core.cli._measuring import (
     SkipOption,
     interruptible,
     open_data,
+    progress_shown,
     tell_bound,
     tell_spent,
 )
 from tale_core.cli._shared import JsonOption, ModelOption, ModelPathOption, err, out, print_json
 from tale_core.client import ChatClient
 from tale_core.errors import InvalidValueError
-from tale_core.evaluation import Store, check_disjoint
+from tale_core.evaluation import Progress, Store, check_disjoint
 from tale_core.evaluation.meter import Meter
 from tale_core.evaluation.profiling import evidence, make_profile, run_stored_race
 from tale_core.local import CATALOGUE
@@ -143,19 +143,13 @@ class _Track:
             grader=self._grader,
         )
         meter, began = Meter(self._client), time.monotonic()
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        with interruptible(), bar:
-            task = bar.add_task("answers", total=answers)
+        ended: list[Outcome[Trial]] = []
+        with interruptible(), progress_shown(answers, "answers") as show:
 
-            def advance(_: Outcome[Trial]) -> None:
-                bar.advance(task)
+            def advance(outcome: Outcome[Trial]) -> None:
+                ended.append(outcome)
+                standing = Progress(total=answers, finished=len(ended), seconds=time.monotonic() - began)
+                show(standing, lambda: _so_far(ended))
 
             result = run_stored_race(
                 dataset,
@@ -180,6 +174,12 @@ class _Track:
         """Measure the winner of a race on other questions."""
         result = self.race(test, RaceSettings(candidates=(tuned.chosen,), max_tokens=max_tokens))
         return evidence(result, tuned.chosen, data=test.source)
+
+
+def _so_far(ended: Sequence[Outcome[Trial]]) -> str:
+    trials = [one.unwrap() for one in ended if one.error is None]
+    right = sum(trial.correct for trial in trials) / max(1, len(trials))
+    return f"{right:.0%} right over all ways"
 
 
 def _candidates(

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tale_core import ModelCall, ModelReply, Usage
+from tale_core.cli import _measuring
 from tale_core.cli.app import app
 from tale_core.client import ChatClient
 from tale_core.evaluation import Measurement, Store
@@ -97,6 +98,15 @@ def test_search_says_the_bound_before_and_the_cost_after(model: Adder, data: str
     assert "correct 4 of 4 4 of 4" in shown
     assert "output tokens a question 64 1" in shown
     assert "saved, chosen in hindsight 98%" in shown
+
+
+def test_where_there_is_no_terminal_a_line_says_how_far_a_long_run_is(
+    model: Adder, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert " of 4 questions" not in tale("search", data).stderr, "a short run needs no such line"
+    monkeypatch.setattr(_measuring, "_SECONDS_BETWEEN_LINES", 0)
+    told = tale("search", data, "--out", "other.sqlite").stderr
+    assert "3 of 4 questions, about 0 minutes left; 3 budgets found" in told
 
 
 def test_a_second_search_asks_nothing_and_says_so(model: Adder, data: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tale_core import ModelReply, Profile, TaleMethod, Usage
+from tale_core.cli import _measuring
 from tale_core.cli.app import app
 from tale_core.client import ChatClient
 
@@ -80,6 +81,12 @@ def test_the_bound_is_said_before_and_the_cost_after(model, data):
     assert "at most" in result.stderr
     assert f"took {len(model.calls):,} calls" in result.stderr
     assert "not measured on other questions" in result.stdout
+
+
+def test_where_there_is_no_terminal_a_line_says_how_far_a_long_race_is(model, data, monkeypatch):
+    monkeypatch.setattr(_measuring, "_SECONDS_BETWEEN_LINES", 0)
+    result = tale("--styles", "essential", "--budgets", "20", "--multipliers", "1")
+    assert "30 of 60 answers, about 0 minutes left; 100% right over all ways" in result.stderr
 
 
 def test_a_second_run_asks_nothing(model, data):
