@@ -72,7 +72,9 @@ class Template(Record):
     """Put after the question when there is a budget; ``{budget}`` stands for it in tokens, ``{words}`` for
     about as many words, ``{steps}`` for about as many steps."""
     unbudgeted: str
-    """Put after the question when there is none."""
+    """Put after the question when there is none; empty asks the plain question."""
+    before: str = ""
+    """Put before the question, for wordings that speak of what follows."""
 
     @field_validator("unbudgeted")
     @classmethod
@@ -84,7 +86,7 @@ class Template(Record):
     def after(self, budget: int | None) -> str:
         """Return the text after the question for this budget, in output tokens."""
         if budget is None:
-            return f"\n\n{self.unbudgeted}"
+            return f"\n\n{self.unbudgeted}" if self.unbudgeted else ""
         text = self.budgeted
         for placeholder, per_token in _PER_TOKEN.items():
             if placeholder in text:
@@ -135,7 +137,8 @@ class TemplateStyle(Record):
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
         """Return the sentence to put after the question; see `Style.frame`."""
         template = self.templates[choose_language(self.templates, question, language)]
-        return Framing(after=template.after(budget if self.budgeted else None))
+        before = f"{template.before}\n\n" if template.before else ""
+        return Framing(before=before, after=template.after(budget if self.budgeted else None))
 
 
 class Exemplar(Record):
@@ -252,7 +255,7 @@ _VANILLA = {
 }
 _DIRECT = {
     "en": "Please answer the following question and give the answer directly without any reasoning process.",
-    "zh": "请直接回答上面的问题，只给出答案，不要任何推理过程。",
+    "zh": "请直接回答下面的问题，只给出答案，不要任何推理过程。",
 }
 
 _DRAFT = (
@@ -272,7 +275,7 @@ VANILLA = register_style(
 DIRECT = register_style(
     TemplateStyle(
         name="direct",
-        templates={code: Template(budgeted=text, unbudgeted=text) for code, text in _DIRECT.items()},
+        templates={code: Template(budgeted="", unbudgeted="", before=text) for code, text in _DIRECT.items()},
         budgeted=False,
         reasons=False,
     )
@@ -384,3 +387,13 @@ EXEMPLARS = register_style(
     )
 )
 """Worked examples matched to the budget; for models that cannot count tokens."""
+
+INTERNALISED = register_style(
+    TemplateStyle(
+        name="internalised",
+        templates={"en": Template(budgeted="", unbudgeted="")},
+        budgeted=False,
+    )
+)
+"""The plain question, with no budget and no estimator: for a model that was trained to be concise by itself
+(TALE-PT, arXiv 2412.18547, section 5; ``tale internalise``)."""

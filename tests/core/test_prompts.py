@@ -101,11 +101,6 @@ def test_a_question_that_looks_like_a_template_is_left_alone(name: str, trap: st
         ("tale", "zh", "让我们一步一步思考并使用少于 50 tokens:"),
         ("vanilla", "en", "Let's think step by step:"),
         ("vanilla", "zh", "让我们一步一步思考:"),
-        (
-            "direct",
-            "en",
-            "Please answer the following question and give the answer directly without any reasoning process.",
-        ),
         ("words", "en", "Let's think step by step and use less than 38 words:"),
         ("steps", "en", "Let's think in at most 2 short steps, then give the answer:"),
     ],
@@ -115,6 +110,12 @@ def test_the_published_sentences_stand_at_the_end_word_for_word(
 ) -> None:
     framing = get_style(name).frame(ENGLISH, 50, language=language)
     assert framing == Framing(after=f"\n\n{sentence}")
+
+
+def test_direct_speaks_of_the_question_that_follows() -> None:
+    sentence = "Please answer the following question and give the answer directly without any reasoning process."
+    asked = get_style("direct").frame(ENGLISH, None).apply(ENGLISH)
+    assert asked == f"{sentence}\n\n{ENGLISH}"
 
 
 @pytest.mark.parametrize("name", ["tale", "essential", "words", "steps", "exemplars"])
