@@ -11,13 +11,16 @@ from tale_core.estimators import ZeroShotEstimator
 from tale_core.method import TaleMethod
 from tale_core.profile import find_profile
 from tale_core.providers import named_server
-from tale_langchain._models import EstimatorModel, name_of, requests_of
+from tale_langchain._models import EstimatorModel, at_head, calling, name_of, rebuilt, requests_of
 from tale_langchain._opening import open_model
 from tale_langchain.knobs import NativeKnobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage
 
     from tale_core.knobs import Knobs
     from tale_core.policy import BudgetPolicy
@@ -27,7 +30,51 @@ if TYPE_CHECKING:
 
 
 class Budgeting:
-    """Marks what asks under a budget by itself, so that nobody puts a second budget around it."""
+    """What asks under a budget by itself: nobody puts a second one around it, and tools go to its model."""
+
+    if TYPE_CHECKING:  # fields of the classes that this is mixed into
+        model: ChatRunnable
+        _wiring: Wiring
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return the same with tools bound to the model; the estimator does not see them.
+
+        Args:
+            tools: As the model's own ``bind_tools`` takes them.
+            tool_choice: As there; None leaves the model its choice.
+            **kwargs: As there.
+
+        Raises:
+            NotAChatModelError: The model has no ``bind_tools``.
+        """
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self._around(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable that answers in the form of a schema, under a budget.
+
+        Args:
+            schema: As the model's own ``with_structured_output`` takes it.
+            **kwargs: As there.
+
+        Raises:
+            NotAChatModelError: The model has no ``with_structured_output``.
+        """
+        structured = calling("with_structured_output", schema, **kwargs)
+        return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
+
+    def _around(self, model: Runnable[Any, Any]) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return the same choices around another model."""
+        kind: Any = type(self)
+        fields = {field: getattr(self, field) for field in kind.model_fields}
+        same: Runnable[LanguageModelInput, AIMessage] = kind(**{**fields, "model": model})
+        return same
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        return self._wiring.describe(self.model)
 
 
 class Wiring(NamedTuple):

@@ -10,29 +10,29 @@ from langchain_core.callbacks import (
     CallbackManager,
     CallbackManagerForChainRun,
 )
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from tale_core import pace
-from tale_core.errors import InvalidValueError, NotAChatModelError
+from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
 from tale_core.knobs import Knobs  # noqa: TC001  # pydantic reads the fields' types
 from tale_core.policy import BudgetPolicy  # noqa: TC001  # as above
 from tale_langchain._identity import identity_of
-from tale_langchain._models import ChatRunnable, at_head, calling, rebuilt, requests_of
+from tale_langchain._models import rebuilt
 from tale_langchain._opening import open_model
+from tale_langchain._standin import RUN, StandIn, inner_of
 from tale_langchain._wiring import Budgeting, Wiring
 from tale_langchain._within import ChatTurn, parent_run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.language_models import LanguageModelInput
     from langchain_core.language_models.model_profile import ModelProfile
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.outputs import LLMResult
@@ -40,12 +40,10 @@ if TYPE_CHECKING:
 
     from tale_core.profile import Profile
     from tale_core.types import Estimator, Style
-
-# BaseChatModel tells `_stream` nothing of the run around it: our events need to know it, and it travels here.
-_RUN = "tale_run"
+    from tale_langchain._models import ChatRunnable
 
 
-class ChatTALE(BaseChatModel, Budgeting):
+class ChatTALE(Budgeting, StandIn):
     """Any chat model, asked under a budget that is estimated for each question.
 
     To callbacks, tracers, caches and graphs it is the model inside: one chat model run per question, with the
@@ -90,10 +88,7 @@ class ChatTALE(BaseChatModel, Budgeting):
         ('3 + 4 = 7', 40)
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
     # What the user gave, so that configurable_fields can build the same with one thing changed.
-    model: ChatRunnable = Field(frozen=True)
     estimator: Any = Field(default=None, frozen=True)
     policy: BudgetPolicy | None = Field(default=None, frozen=True)
     style: Any = Field(default=None, frozen=True)
@@ -103,10 +98,7 @@ class ChatTALE(BaseChatModel, Budgeting):
     estimator_sees: Literal["question", "conversation"] = Field(default="question", frozen=True)
     knobs: Knobs = Field(default="auto", frozen=True)
 
-    _inner: BaseChatModel = PrivateAttr()
     _wiring: Wiring = PrivateAttr()
-    _choices: dict[str, Any] = PrivateAttr()
-    """All that decides how a question is asked, beside the model: for traces and cache keys."""
 
     def __init__(
         self,
@@ -122,39 +114,28 @@ class ChatTALE(BaseChatModel, Budgeting):
         **fields: Any,
     ) -> None:
         reasoner = open_model(model)
-        inner = _chat_model_in(reasoner)
-        measured = fields.pop("measured", None)
+        inner = inner_of(reasoner)
         if isinstance(profile, dict):  # LangChain's, as when configurable_fields builds this anew
             fields["profile"] = profile
         elif profile is not None:
-            measured = profile
+            fields["measured"] = profile
         for field in ("cache", "custom_get_token_ids", "disable_streaming", "output_version", "profile"):
             fields.setdefault(field, getattr(inner, field))
+        choices: dict[str, Any] = {
+            "estimator": estimator,
+            "policy": policy,
+            "style": style,
+            "language": language,
+            "estimator_sees": estimator_sees,
+            "knobs": knobs,
+        }
         try:
-            super().__init__(
-                model=reasoner,
-                estimator=estimator,
-                policy=policy,
-                style=style,
-                language=language,
-                measured=measured,
-                estimator_sees=estimator_sees,
-                knobs=knobs,
-                **fields,
-            )
+            super().__init__(model=reasoner, **choices, **fields)
         except ValidationError as exc:
             raise InvalidValueError.from_validation("ChatTALE", exc) from exc
         self._inner = inner
-        self._wiring = Wiring.of(
-            rebuilt(reasoner, _uncached),
-            estimator=estimator,
-            policy=self.policy,
-            style=style,
-            language=language,
-            profile=measured,
-            estimator_sees=estimator_sees,
-            knobs=knobs,
-        )
+        choices.update(policy=self.policy, profile=self.measured)
+        self._wiring = Wiring.of(rebuilt(reasoner, _uncached), **choices)
         method = self._wiring.method
         by_model = isinstance(estimator, (str, Runnable))
         self._choices = {
@@ -255,7 +236,7 @@ class ChatTALE(BaseChatModel, Budgeting):
             be taken back: ``retry`` in the policy only records there.
         """
         config, around = self._observed(config, CallbackManager, CallbackManagerForChainRun)
-        return super().stream(input, config, stop=stop, **{**kwargs, _RUN: around})
+        return super().stream(input, config, stop=stop, **{**kwargs, RUN: around})
 
     def astream(
         self,
@@ -267,93 +248,7 @@ class ChatTALE(BaseChatModel, Budgeting):
     ) -> AsyncIterator[AIMessageChunk]:
         """Estimate, then stream the answer as the model gives it, asynchronously; see `stream`."""
         config, around = self._observed(config, AsyncCallbackManager, AsyncCallbackManagerForChainRun)
-        return super().astream(input, config, stop=stop, **{**kwargs, _RUN: around})
-
-    def bind_tools(
-        self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the same with tools bound to the model; the estimator does not see them.
-
-        Args:
-            tools: As the model's own ``bind_tools`` takes them.
-            tool_choice: As there; None leaves the model its choice.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model binds no tools.
-        """
-        if tool_choice is not None:
-            kwargs["tool_choice"] = tool_choice
-        return self._over(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
-
-    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
-        """Return a runnable that answers in the form of a schema, under a budget.
-
-        Args:
-            schema: As the model's own ``with_structured_output`` takes it.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model has no structured output.
-        """
-        structured = calling("with_structured_output", schema, **kwargs)
-        return rebuilt(self.model, lambda model: at_head(structured(model), self._over))
-
-    # What others ask a chat model about itself, the model inside answers.
-
-    @property
-    def _llm_type(self) -> str:
-        return "tale"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {**self._inner._identifying_params, "tale": self._choices}  # noqa: SLF001  # as upstream's wrappers
-
-    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        arguments = next(self._arguments(stop, kwargs))
-        return {**self._inner._get_invocation_params(**arguments), "tale": self._choices}  # noqa: SLF001  # as above
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return self._inner._get_ls_params(**next(self._arguments(stop, kwargs)))  # noqa: SLF001  # as above
-
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        models = (request.model for request in requests_of(self.model))
-        strings = [
-            model._get_llm_string(**arguments)  # type: ignore[attr-defined]  # noqa: SLF001  # as above
-            for model, arguments in zip(models, self._arguments(stop, kwargs), strict=True)
-        ]
-        return "---".join([*strings, str(self._choices)])
-
-    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        if self._streaming_disabled(**kwargs):
-            return False
-        asked = {"async_api": async_api, "run_manager": run_manager, **_plain(kwargs)}
-        return self._inner._should_stream(**asked)  # noqa: SLF001  # as above
-
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        return self._inner._combine_llm_outputs(llm_outputs)  # noqa: SLF001  # as above
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Return the tokens of a text, as the model inside counts them."""
-        return self._inner.get_token_ids(text)
-
-    def get_num_tokens(self, text: str) -> int:
-        """Return the number of tokens in a text, as the model inside counts them."""
-        return self._inner.get_num_tokens(text)
-
-    def get_num_tokens_from_messages(
-        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
-        """Return the number of tokens in messages, as the model inside counts them."""
-        return self._inner.get_num_tokens_from_messages(messages, tools)
-
-    def _arguments(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield, for each model inside, what reaches it, bound arguments included."""
-        asked = _plain(kwargs) if stop is None else {**_plain(kwargs), "stop": stop}
-        return (dict(request.arguments) for request in requests_of(self.model, asked))
-
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        return self._wiring.describe(self.model)
+        return super().astream(input, config, stop=stop, **{**kwargs, RUN: around})
 
     def _generate_with_cache(
         self,
@@ -362,8 +257,8 @@ class ChatTALE(BaseChatModel, Budgeting):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        around = kwargs.pop(_RUN, None) or _run_of(run_manager, CallbackManagerForChainRun)
-        return super()._generate_with_cache(messages, stop, run_manager, **{**kwargs, _RUN: around})
+        around = kwargs.pop(RUN, None) or _run_of(run_manager, CallbackManagerForChainRun)
+        return super()._generate_with_cache(messages, stop, run_manager, **{**kwargs, RUN: around})
 
     async def _agenerate_with_cache(
         self,
@@ -372,8 +267,8 @@ class ChatTALE(BaseChatModel, Budgeting):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        around = kwargs.pop(_RUN, None) or _run_of(run_manager, AsyncCallbackManagerForChainRun)
-        return await super()._agenerate_with_cache(messages, stop, run_manager, **{**kwargs, _RUN: around})
+        around = kwargs.pop(RUN, None) or _run_of(run_manager, AsyncCallbackManagerForChainRun)
+        return await super()._agenerate_with_cache(messages, stop, run_manager, **{**kwargs, RUN: around})
 
     def _observed(self, config: Any, managers: Any, runs: Any) -> tuple[RunnableConfig, Any]:
         """Return the configuration with the run's id settled, and the callbacks of that run."""
@@ -393,33 +288,16 @@ class ChatTALE(BaseChatModel, Budgeting):
     def _turn(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], manager: Any
     ) -> ChatTurn:
-        manager = kwargs.pop(_RUN, None) or manager
+        manager = kwargs.pop(RUN, None) or manager
         config: RunnableConfig = {} if manager is None else {"callbacks": manager.get_child()}
         arguments = kwargs if stop is None else {**kwargs, "stop": stop}
         return ChatTurn(self._wiring, messages, manager=manager, config=config, kwargs=arguments)
 
-    def _over(self, model: Runnable[Any, Any]) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the same choices over what a method of the model returned."""
+    def _around(self, model: Runnable[Any, Any]) -> Runnable[LanguageModelInput, AIMessage]:
         if isinstance(model, RunnableBinding) and model.bound is self.model:
             # Agents look into a binding for the tools and the model.
             return model.model_copy(update={"bound": self})
-        fields = {field: getattr(self, field) for field in type(self).model_fields}
-        return type(self)(**{**fields, "model": model})
-
-
-def _chat_model_in(model: ChatRunnable) -> BaseChatModel:
-    """Return the first chat model inside the wrappers.
-
-    Raises:
-        NotAChatModelError: What is inside is no chat model, or is only chosen at run time.
-    """
-    for request in requests_of(model):
-        if not isinstance(request.model, BaseChatModel):
-            raise NotAChatModelError(
-                f"ChatTALE needs a chat model, got {request.model.get_name()}; wrap other runnables, and "
-                "models that are chosen at run time, in a TALERunnable"
-            )
-    return next(requests_of(model)).model  # type: ignore[return-value]  # just checked
+        return super()._around(model)
 
 
 def _uncached(model: Any) -> Any:
@@ -430,11 +308,6 @@ def _uncached(model: Any) -> Any:
 def _run_of(manager: Any, kind: Any) -> Any:
     """Return a chat model's run as one with children; None if nobody listens."""
     return None if manager is None else parent_run(manager.run_id, manager, kind)
-
-
-def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the caller gave."""
-    return {name: value for name, value in kwargs.items() if name != _RUN}
 
 
 def _result(turn: ChatTurn, message: AIMessage) -> ChatResult:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr, ValidationError
 
 from tale_core.errors import InvalidValueError
@@ -16,13 +16,13 @@ from tale_core.flows import arun, run
 from tale_core.knobs import Knobs
 from tale_core.policy import BudgetPolicy
 from tale_langchain._convert import to_messages
-from tale_langchain._models import ChatRunnable, at_head, calling, rebuilt
+from tale_langchain._models import ChatRunnable
 from tale_langchain._opening import open_model
 from tale_langchain._turn import Turn, unobserved
 from tale_langchain._wiring import Budgeting, Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage], Budgeting):
+class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage]):
     """Estimates a token budget for a question, asks the model under it, and keeps the accounts.
 
     It stands wherever the model stood: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
@@ -105,30 +105,21 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage], Budgetin
         name: str | None = None,
     ) -> None:
         reasoner = open_model(model)
+        choices: dict[str, Any] = {
+            "estimator": estimator,
+            "policy": policy,
+            "style": style,
+            "language": language,
+            "profile": profile,
+            "estimator_sees": estimator_sees,
+            "knobs": knobs,
+        }
         try:
-            super().__init__(
-                model=reasoner,
-                estimator=estimator,
-                policy=policy,
-                style=style,
-                language=language,
-                profile=profile,
-                estimator_sees=estimator_sees,
-                knobs=knobs,
-                name=name,
-            )
+            super().__init__(model=reasoner, name=name, **choices)
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        self._wiring = Wiring.of(
-            reasoner,
-            estimator=estimator,
-            policy=self.policy,
-            style=style,
-            language=language,
-            profile=profile,
-            estimator_sees=estimator_sees,
-            knobs=knobs,
-        )
+        choices["policy"] = self.policy
+        self._wiring = Wiring.of(reasoner, **choices)
 
     # `invoke`, `ainvoke`, `stream` and `astream` differ in who waits, and in nothing else: what they do is in
     # the question's flow and in `Turn`.
@@ -256,31 +247,6 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage], Budgetin
 
         return self._atransform_stream_with_config(once(), answer, config)
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> TALERunnable:
-        """Return the same with tools bound to the model; the estimator does not see them.
-
-        Args:
-            tools: As the model's own ``bind_tools`` takes them.
-            **kwargs: Passed to the model's own ``bind_tools``.
-
-        Raises:
-            NotAChatModelError: The model binds no tools.
-        """
-        return self._around(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
-
-    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
-        """Return a runnable that answers in the form of a schema, under a budget.
-
-        Args:
-            schema: As the model's own ``with_structured_output`` takes it.
-            **kwargs: Passed to the model's own ``with_structured_output``.
-
-        Raises:
-            NotAChatModelError: The model has no structured output.
-        """
-        structured = calling("with_structured_output", schema, **kwargs)
-        return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
-
     @property
     def InputType(self) -> Any:  # noqa: N802  # LangChain's name
         """What the model takes."""
@@ -290,15 +256,6 @@ class TALERunnable(RunnableSerializable[LanguageModelInput, AIMessage], Budgetin
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """What can be configured at run time in the model."""
         return self.model.config_specs
-
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        return self._wiring.describe(self.model)
-
-    def _around(self, model: ChatRunnable) -> TALERunnable:
-        """Return the same choices around another model."""
-        return TALERunnable(
-            **{**{field: getattr(self, field) for field in type(self).model_fields}, "model": model}
-        )
 
     def _turn(
         self,

@@ -1,0 +1,104 @@
+"""What others ask a chat model about itself, the model inside answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from tale_core.errors import NotAChatModelError
+from tale_langchain._models import ChatRunnable, requests_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import BaseMessage
+
+RUN = "tale_run"
+"""The argument in which the run travels to `_stream`, which `BaseChatModel` tells nothing of it."""
+
+
+class StandIn(BaseChatModel):
+    """A chat model in the place of another: tracers, caches and counters see that one, and our choices."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    model: ChatRunnable = Field(frozen=True)
+
+    _inner: BaseChatModel = PrivateAttr()
+    """The first chat model inside the wrappers."""
+    _choices: dict[str, Any] = PrivateAttr()
+    """All that decides how a question is asked, beside the model: for traces and cache keys."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "tale"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {**self._inner._identifying_params, "tale": self._choices}  # noqa: SLF001  # as upstream's wrappers
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        arguments = next(self._arguments(stop, kwargs))
+        return {**self._inner._get_invocation_params(**arguments), "tale": self._choices}  # noqa: SLF001  # as above
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return self._inner._get_ls_params(**next(self._arguments(stop, kwargs)))  # noqa: SLF001  # as above
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        models = (request.model for request in requests_of(self.model))
+        strings = [
+            model._get_llm_string(**arguments)  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+            for model, arguments in zip(models, self._arguments(stop, kwargs), strict=True)
+        ]
+        return "---".join([*strings, str(self._choices)])
+
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        if self._streaming_disabled(**kwargs):
+            return False
+        asked = {"async_api": async_api, "run_manager": run_manager, **_plain(kwargs)}
+        return self._inner._should_stream(**asked)  # noqa: SLF001  # as above
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return self._inner._combine_llm_outputs(llm_outputs)  # noqa: SLF001  # as above
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, as the model inside counts them."""
+        return self._inner.get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return the number of tokens in a text, as the model inside counts them."""
+        return self._inner.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Return the number of tokens in messages, as the model inside counts them."""
+        return self._inner.get_num_tokens_from_messages(messages, tools)
+
+    def _arguments(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield, for each model inside, what reaches it, bound arguments included."""
+        asked = _plain(kwargs) if stop is None else {**_plain(kwargs), "stop": stop}
+        return (dict(request.arguments) for request in requests_of(self.model, asked))
+
+
+def inner_of(model: ChatRunnable) -> BaseChatModel:
+    """Return the first chat model inside the wrappers.
+
+    Raises:
+        NotAChatModelError: What is inside is no chat model, or is only chosen at run time.
+    """
+    for request in requests_of(model):
+        if not isinstance(request.model, BaseChatModel):
+            raise NotAChatModelError(
+                f"ChatTALE needs a chat model, got {request.model.get_name()}; wrap other runnables, and "
+                "models that are chosen at run time, in a TALERunnable"
+            )
+    return next(requests_of(model)).model  # type: ignore[return-value]  # just checked
+
+
+def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that the caller gave."""
+    return {name: value for name, value in kwargs.items() if name != RUN}
