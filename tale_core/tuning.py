@@ -186,6 +186,8 @@ class RaceSettings(Record):
     """Questions of the first round."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Hard output cap of every answer, against models that never end; None leaves the model's own."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature of every call; None leaves the model's own."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -304,9 +306,7 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
             field = survivors
         batch = questions[before:answered]
         before = answered
-        outcomes = yield [
-            _trial(one, question, settings.max_tokens) for question in batch for one in (BASELINE, *field)
-        ]
+        outcomes = yield [_trial(one, question, settings) for question in batch for one in (BASELINE, *field)]
         errors += [outcome.error for outcome in outcomes if outcome.error is not None]
         if not trials[BASELINE] and errors and len(errors) == len(outcomes):
             raise errors[0]  # a model that answers nothing cannot be measured
@@ -324,10 +324,11 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
     )
 
 
-def _trial(candidate: Candidate, question: GradedQuestion, max_tokens: int | None) -> Flow[Trial]:
+def _trial(candidate: Candidate, question: GradedQuestion, settings: RaceSettings) -> Flow[Trial]:
     run = candidate.method().begin(question.text, question_id=question.id)
     plan = yield from run.plan()
-    reply = yield plan.call().model_copy(update={"max_tokens": max_tokens})
+    sampling = {"max_tokens": settings.max_tokens, "temperature": settings.temperature}
+    reply = yield plan.call().model_copy(update=sampling)
     answer = run.settle(plan, reply)
     verdict = yield from graded(question.grade, answer_text(reply))
     calls = [event for event in run.drain() if isinstance(event, UsageEvent)]
