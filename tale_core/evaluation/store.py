@@ -7,11 +7,8 @@ and asks only for what is missing. The file can be read while a run writes it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sqlite3
-import threading
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from tale_core.errors import StoreError
+from tale_core.evaluation.database import Database
 from tale_core.flows import observed
 from tale_core.search import SearchTrace
 from tale_core.types import Flow, ModelCall, ModelReply, Record, Role, T
@@ -31,43 +29,13 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 
-SCHEMA_VERSION = 1
-"""Version of the tables; files of another version are refused."""
-_APPLICATION_ID = 0x54414C45  # "TALE", in the file's header
-_BUSY_SECONDS = 30.0
-
-_SCHEMA = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    started TEXT NOT NULL,
-    what TEXT NOT NULL
-);
-CREATE TABLE calls (
-    key TEXT PRIMARY KEY,
-    finished TEXT NOT NULL,
-    model TEXT NOT NULL,
-    role TEXT NOT NULL,
-    budget INTEGER,
-    sample INTEGER NOT NULL,
-    prompt_digest TEXT NOT NULL,
-    reply TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE results (
-    key TEXT PRIMARY KEY,
-    finished TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    model TEXT NOT NULL,
-    question_id TEXT NOT NULL,
-    content TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE failures (
-    id INTEGER PRIMARY KEY,
-    happened TEXT NOT NULL,
-    key TEXT NOT NULL,
-    question_id TEXT NOT NULL,
-    error TEXT NOT NULL
-);
-"""
+_COLUMNS = {
+    "runs": ("started", "what"),
+    "calls": ("key", "finished", "model", "role", "budget", "sample", "prompt_digest", "reply"),
+    "results": ("key", "finished", "kind", "model", "question_id", "content"),
+    "failures": ("happened", "key", "question_id", "error", "label"),
+}
+"""What is written into each table, in this order; rows number themselves."""
 
 
 class StoredCall(Record):
@@ -92,7 +60,8 @@ class Store:
 
     Args:
         path: The file; made when there is none.
-        must_exist: Whether a missing file is an error, for readers.
+        must_exist: Whether a missing file is an error.
+        read_only: Whether the file is only to be read: it must exist, and everything that writes is an error.
 
     Raises:
         StoreError: The file is no results file, is of another version, or cannot be opened.
@@ -107,22 +76,11 @@ class Store:
         [None, 1]
     """
 
-    def __init__(self, path: str | Path, *, must_exist: bool = False) -> None:
+    def __init__(self, path: str | Path, *, must_exist: bool = False, read_only: bool = False) -> None:
         self.path = str(path)
-        if must_exist and not Path(path).is_file():
+        if (must_exist or read_only) and not Path(path).is_file():
             raise StoreError(f"there is no results file {self.path!r}; make one with: tale search")
-        self._lock = threading.RLock()
-        with self._translated("open"):
-            # Transactions are begun explicitly; one connection serves all threads, one at a time.
-            self._db = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._translated("open"):
-                self._prepare()
-        except StoreError:
-            self._db.close()
-            raise
+        self._db = Database(self.path, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -134,8 +92,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; everything finished is in it already."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     def remember(self, flow: Flow[T], *, model: str, judge: str | None = None) -> Flow[T]:
         """Return the same flow, answering from this file what is answered there and keeping what is not.
@@ -148,28 +105,27 @@ class Store:
             model: Names the model; part of every key.
             judge: Names the model that answers calls of role ``judge``, where it is another one.
         """
+        memory = self.memory(model=model, judge=judge)
+        return observed(flow, memory.note, recall=memory.recall)
 
-        def asked(call: ModelCall) -> str:
-            return judge if judge is not None and call.role == "judge" else model
+    def memory(self, *, model: str, judge: str | None = None) -> StoredMemory:
+        """Return the calls of one model, and of the one that judges, as an engine takes them.
 
-        def recall(call: ModelCall) -> ModelReply | None:
-            return self.reply(call, model=asked(call))
-
-        def note(call: ModelCall, reply: ModelReply) -> None:
-            if reply.text.strip() or reply.finish_reason == "length":
-                self.keep(call, reply, model=asked(call))
-
-        return observed(flow, note, recall=recall)
+        Args:
+            model: Names the model; part of every key.
+            judge: Names the model that answers calls of role ``judge``, where it is another one.
+        """
+        return StoredMemory(self, model=model, judge=judge)
 
     def reply(self, call: ModelCall, *, model: str) -> ModelReply | None:
         """Return the kept answer to a call, or None when there is none."""
-        rows = self._run("SELECT reply FROM calls WHERE key = ?", _call_key(call, model))
+        rows = self._db.execute("SELECT reply FROM calls WHERE key = ?", _call_key(call, model))
         return self._parsed(ModelReply, rows[0][0]) if rows else None
 
     def keep(self, call: ModelCall, reply: ModelReply, *, model: str) -> None:
         """Keep one answered call; the first answer to a call stays."""
-        self._run(
-            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        self._db.execute(
+            _insert("OR IGNORE", "calls"),
             _call_key(call, model),
             _now(),
             model,
@@ -181,19 +137,17 @@ class Store:
         )
 
     def calls(self) -> Iterator[StoredCall]:
-        """Yield every finished call, in order of time."""
-        rows = self._run(
-            "SELECT model, role, budget, sample, prompt_digest, reply FROM calls ORDER BY finished, key"
-        )
-        for model, role, budget, sample, digest, reply in rows:
-            yield StoredCall(
-                model=model,
-                role=role,
-                budget=budget,
-                sample=sample,
-                prompt_digest=digest,
-                reply=self._parsed(ModelReply, reply),
-            )
+        """Yield every finished call, in the order in which they were kept."""
+        for page in self._db.pages("model, role, budget, sample, prompt_digest, reply", "calls"):
+            for model, role, budget, sample, digest, reply in page:
+                yield StoredCall(
+                    model=model,
+                    role=role,
+                    budget=budget,
+                    sample=sample,
+                    prompt_digest=digest.hex(),
+                    reply=self._parsed(ModelReply, reply),
+                )
 
     def put(self, key: str, kind: str, content: Record, *, model: str, question_id: str) -> None:
         """Keep one finished result, in place of an earlier one under the same key.
@@ -205,15 +159,8 @@ class Store:
             model: The model as the caller names it.
             question_id: The question that it is about.
         """
-        self._run(
-            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)",
-            key,
-            _now(),
-            kind,
-            model,
-            question_id,
-            content.model_dump_json(),
-        )
+        text = content.model_dump_json()
+        self._db.execute(_insert("OR REPLACE", "results"), key, _now(), kind, model, question_id, text)
 
     def get(self, key: str, record: type[R]) -> R | None:
         """Return the result under a key, or None when there is none.
@@ -222,28 +169,28 @@ class Store:
             key: The key it was put under.
             record: What it is.
         """
-        rows = self._run("SELECT content FROM results WHERE key = ?", key)
+        rows = self._db.execute("SELECT content FROM results WHERE key = ?", key)
         return self._parsed(record, rows[0][0]) if rows else None
 
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is a result under a key, without reading it."""
+        return bool(self._db.execute("SELECT 1 FROM results WHERE key = ?", key))
+
     def results(self, kind: str, record: type[R], *, model: str | None = None) -> Iterator[R]:
-        """Yield every finished result of a kind, in order of time.
+        """Yield every finished result of a kind, in the order in which they were put.
 
         Args:
             kind: What to yield.
             record: The class of its content.
             model: Only the results of this model; None for all.
         """
-        rows = self._run(
-            "SELECT content FROM results WHERE kind = ? AND (? IS NULL OR model = ?) ORDER BY finished, key",
-            kind,
-            model,
-            model,
-        )
-        for (content,) in rows:
-            yield self._parsed(record, content)
+        where, values = ("kind = ?", [kind]) if model is None else ("kind = ? AND model = ?", [kind, model])
+        for page in self._db.pages("content", "results", where, *values):
+            for (content,) in page:
+                yield self._parsed(record, content)
 
     def traces(self, *, model: str | None = None) -> Iterator[SearchTrace]:
-        """Yield every finished search, in order of time.
+        """Yield every finished search, in the order in which they ended.
 
         Args:
             model: Only the searches on this model; None for all.
@@ -259,36 +206,57 @@ class Store:
         Returns:
             The run's number.
         """
-        with self._lock:
-            self._run("INSERT INTO runs (started, what) VALUES (?, ?)", _now(), json.dumps(what))
-            rows = self._run("SELECT last_insert_rowid()")
-        return int(rows[0][0])
+        with self._db.transaction():
+            self._db.execute(_insert("", "runs"), _now(), json.dumps(what))
+            return int(self._db.execute("SELECT last_insert_rowid()")[0][0])
 
     def runs(self) -> tuple[dict[str, Any], ...]:
         """Return what every run recorded, in order."""
-        rows = self._run("SELECT id, started, what FROM runs ORDER BY id")
+        rows = self._db.execute("SELECT id, started, what FROM runs ORDER BY id")
         return tuple({"id": number, "started": started, **json.loads(what)} for number, started, what in rows)
 
-    def note_failure(self, key: str, question_id: str, error: Exception) -> None:
-        """Record that a question failed; its finished calls stay, so that a retry repeats none of them."""
-        self._run(
-            "INSERT INTO failures (happened, key, question_id, error) VALUES (?, ?, ?, ?)",
-            _now(),
-            key,
-            question_id,
-            f"{type(error).__name__}: {error}",
-        )
+    def note_failure(self, key: str, question_id: str, error: Exception, *, label: str = "") -> None:
+        """Record that a question failed; its finished calls stay, so that a retry repeats none of them.
+
+        Args:
+            key: The key that its result would have had.
+            question_id: The question.
+            error: What ended it.
+            label: What failed: a method's name, say.
+        """
+        words = f"{type(error).__name__}: {error}"
+        self._db.execute(_insert("OR IGNORE", "failures"), _now(), key, question_id, words, label)
 
     def failures(self) -> tuple[Failure, ...]:
         """Return the failures of questions that have no result yet, in order of time."""
-        rows = self._run(
-            "SELECT question_id, error FROM failures WHERE key NOT IN (SELECT key FROM results) ORDER BY id"
+        rows = self._db.execute(
+            "SELECT question_id, error, label FROM failures "
+            "WHERE NOT EXISTS (SELECT 1 FROM results WHERE results.key = failures.key) ORDER BY id"
         )
-        return tuple(Failure(question_id=question_id, error=error) for question_id, error in rows)
+        return tuple(Failure(question_id=one, error=error, label=label) for one, error, label in rows)
 
-    def _run(self, sql: str, *values: Any) -> list[Any]:
-        with self._lock, self._translated("use"):
-            return self._db.execute(sql, values).fetchall()
+    def merge(self, other: Store) -> Merged:
+        """Take in everything of another results file: all or nothing, and nothing twice.
+
+        Where both have an answer to the same call, or a result under the same key, the one that is here stays.
+
+        Args:
+            other: The other file; opened for reading only, it is not changed in any way.
+
+        Returns:
+            How many entries were new.
+        """
+        with self._db.transaction():
+            counts = {table: self._take(other, table) for table in ("calls", "results", "failures")}
+            known = set(self._db.execute("SELECT started, what FROM runs"))
+            runs = [row for row in other._db.execute("SELECT started, what FROM runs") if row not in known]
+            self._db.insert_many(_insert("", "runs"), runs)
+        return Merged(runs=len(runs), **counts)
+
+    def _take(self, other: Store, table: str) -> int:
+        """Copy the rows of a table whose keys are not here, and return how many they were."""
+        pages = other._db.pages(", ".join(_COLUMNS[table]), table)
+        return sum(self._db.insert_many(_insert("OR IGNORE", table), page) for page in pages)
 
     def _parsed(self, record: type[R], content: str) -> R:
         try:
@@ -298,54 +266,32 @@ class Store:
                 f"{self.path}: an entry is no {record.__name__} of this version: {exc.errors()[0]['msg']}"
             ) from exc
 
-    def _prepare(self) -> None:
-        application, version, tables = (
-            self._db.execute(sql).fetchone()[0]
-            for sql in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        )
-        if tables and application != _APPLICATION_ID:
-            raise StoreError(f"{self.path} is a database of another program; name another file")
-        if tables and version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} has schema version {version}, this program reads {SCHEMA_VERSION}; name another "
-                "file, or use the version of tale-reasoning that wrote it"
-            )
-        # Write-ahead logging: readers do not wait for the writer, and what is committed survives kill -9.
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            self._create()
 
-    def _create(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            # Another process may have been faster between the look and the lock.
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sqlite3.Error:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+class StoredMemory:
+    """The calls of one model in a store: what is answered there, and where new answers are kept.
 
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as exc:
-            advice = next((text for part, text in _ADVICE.items() if part in str(exc)), "")
-            raise StoreError(f"cannot {verb} {self.path}: {exc}{advice}; what is in it is kept") from exc
+    Args:
+        store: The store.
+        model: Names the model; part of every key.
+        judge: Names the model that answers calls of role ``judge``, where it is another one.
+    """
 
+    def __init__(self, store: Store, *, model: str, judge: str | None = None) -> None:
+        self._store = store
+        self._model = model
+        self._judge = model if judge is None else judge
 
-_ADVICE = {
-    "locked": "; another program holds it: wait for that one, or name another file",
-    "readonly": "; make the file and its folder writable, or name another file",
-    "full": "; free some space and run the same command again",
-    "not a database": "; name another file",
-    "unable to open": "; the folder must exist and be writable",
-}
+    def recall(self, call: ModelCall) -> ModelReply | None:
+        """Return the kept answer to a call, or None when there is none."""
+        return self._store.reply(call, model=self._asked(call))
+
+    def note(self, call: ModelCall, reply: ModelReply) -> None:
+        """Keep one answered call, unless the answer is empty: then a later run asks again."""
+        if reply.text.strip() or reply.finish_reason == "length":
+            self._store.keep(call, reply, model=self._asked(call))
+
+    def _asked(self, call: ModelCall) -> str:
+        return self._judge if call.role == "judge" else self._model
 
 
 class Failure(Record):
@@ -354,6 +300,21 @@ class Failure(Record):
     question_id: str
     error: str
     """The error's class and message."""
+    label: str = ""
+    """What failed: a method's name, say."""
+
+
+class Merged(Record):
+    """What one results file took in from another: the entries that were new."""
+
+    calls: int
+    """Answered calls."""
+    results: int
+    """Finished results."""
+    runs: int
+    """Records of what a run was about to do."""
+    failures: int
+    """Failures of questions."""
 
 
 def result_key(**parts: Any) -> str:
@@ -362,17 +323,26 @@ def result_key(**parts: Any) -> str:
     Args:
         **parts: JSON-ready facts: kind, question id, model, style, settings, grader, ...
     """
-    return _digest(parts)
+    return _digest(parts).hex()
 
 
-def _call_key(call: ModelCall, model: str) -> str:
+def _call_key(call: ModelCall, model: str) -> bytes:
     # The framing repeats what the messages say.
-    return _digest([model, call.model_dump(mode="json", exclude={"framing"})])
+    content = call.model_dump(mode="json", exclude={"framing"})
+    # What is answered for comparison is asked in the same words: one answer serves both.
+    role = "reason" if call.role == "reference" else call.role
+    return _digest([model, {**content, "role": role}])
 
 
-def _digest(content: Any) -> str:
+def _digest(content: Any) -> bytes:
     plain = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()
+
+
+def _insert(conflict: str, table: str) -> str:
+    columns = _COLUMNS[table]
+    places = ", ".join("?" * len(columns))
+    return f"INSERT {conflict} INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  # constants
 
 
 def _now() -> str:

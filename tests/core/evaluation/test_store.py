@@ -149,7 +149,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="schema version 99, this program reads 1"):
+    with pytest.raises(StoreError, match="schema version 99, this program reads 2"):
         Store(path)
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_an_error_that_keeps_what_is_there(tmp_path: Path) -> Non
     path = tmp_path / "run.sqlite"
     store = Store(path)
     store.keep(call(), ModelReply(text="7"), model="m")
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    pages = store._db.execute("PRAGMA page_count")[0][0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match="full; free some space and run the same command again"):
         store.keep(call("long"), ModelReply(text="x" * 100_000), model="m")
@@ -191,7 +191,7 @@ def test_a_locked_file_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 def test_an_entry_of_another_shape_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path / "run.sqlite")
-    store._db.execute("INSERT INTO results VALUES ('k', 't', 'search', 'm', 'q', '{}')")
+    store._db.execute("INSERT INTO results VALUES (1, 'k', 't', 'search', 'm', 'q', '{}')")
     with pytest.raises(StoreError, match="no SearchTrace of this version"):
         list(store.traces())
 
