@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,18 +52,24 @@ def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
     """Return what a caller passed to a model as a new list of messages; the messages stay the caller's.
 
     Raises:
-        InvalidValueError: Not a str, a prompt value or a list of messages.
+        InvalidValueError: Not a str, a prompt value or a list of what LangChain reads as messages.
     """
     if isinstance(given, str):
         return [HumanMessage(given)]
     if isinstance(given, PromptValue):
         return list(given.to_messages())
-    if isinstance(given, Sequence):
+    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
+        raise InvalidValueError(
+            f"a question is a str, a prompt value or a list of messages, got {type(given).__name__} "
+            f"{reprlib.repr(given)}; put a prompt before the model: prompt | TALERunnable(model)"
+        )
+    try:
         return convert_to_messages(given)
-    raise InvalidValueError(
-        f"a question is a str, a prompt value or a list of messages, got {type(given).__name__}; "
-        "put a prompt before the model: prompt | TALERunnable(model)"
-    )
+    except (KeyError, NotImplementedError, TypeError, ValueError) as exc:  # what it cannot read
+        raise InvalidValueError(
+            "a message is a str, a (role, text) pair, a dict with role and content, or one of LangChain's, "
+            f"got {reprlib.repr(given)}; pass a list of these, such as [('human', 'How much is 3 + 4?')]"
+        ) from exc
 
 
 def from_core(message: Message) -> BaseMessage:

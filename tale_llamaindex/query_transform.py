@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.indices.query.query_transform.base import BaseQueryTransform
@@ -96,13 +97,17 @@ class TALEQueryTransform(BaseQueryTransform):
         Args:
             query_bundle_or_str: The question.
             metadata: Ignored, as in ``run``.
+
+        Raises:
+            InvalidValueError: Neither a str nor a query bundle.
         """
         del metadata
         bundle = query_bundle_or_str
-        return await self._arun(QueryBundle(bundle) if isinstance(bundle, str) else bundle)
+        return await self._arun(_checked(QueryBundle(bundle) if isinstance(bundle, str) else bundle))
 
     def _run(self, query_bundle: QueryBundle, metadata: dict[str, Any]) -> QueryBundle:
         del metadata
+        _checked(query_bundle)
         question = framed_before(query_bundle.query_str)
         if question is None:
             question = self._setup.plan(self._setup.begin(query_bundle.query_str))
@@ -123,6 +128,14 @@ class TALEQueryTransform(BaseQueryTransform):
 
     def __repr__(self) -> str:
         return f"TALEQueryTransform({self._setup.describe()})"
+
+
+def _checked(bundle: object) -> QueryBundle:
+    if isinstance(bundle, QueryBundle) and isinstance(bundle.query_str, str):
+        return bundle
+    raise InvalidValueError(
+        f"a query is a str or a QueryBundle around one, got {reprlib.repr(bundle)}; pass the question as text"
+    )
 
 
 def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:

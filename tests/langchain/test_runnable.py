@@ -185,9 +185,32 @@ def test_a_question_comes_in_every_form_that_a_chat_model_takes(
     assert reasoned(model) == [FRAMED]
 
 
-def test_what_is_no_question_is_an_error_that_shows_it(tale: TALERunnable) -> None:
-    with pytest.raises(InvalidValueError, match=r"got dict; put a prompt before the model"):
-        tale.invoke({"question": QUESTION})
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"question": QUESTION}, r"got dict \{.*\}; put a prompt before the model"),
+        (None, r"got NoneType None; put a prompt before the model"),
+        (3, r"got int 3; put a prompt before the model"),
+        (b"How much?", r"got bytes b'How much\?'; put a prompt before the model"),
+        ([3], r"got \[3\]; pass a list of these"),
+        ([b"How much?"], r"got \[b'How much\?'\]; pass a list of these"),
+        ([HumanMessage("Hi"), None], r"got \[HumanMessage.*None\]; pass a list of these"),
+        ([("nobody", "Hi")], r"got \[\('nobody', 'Hi'\)\]; pass a list of these"),
+        ([{"role": "user"}], r"got \[\{'role': 'user'\}\]; pass a list of these"),
+        ([{"role": "tool", "content": "48"}], r"got .*; pass a list of these"),
+        ([("human", 3)], r"got \[\('human', 3\)\]; pass a list of these"),
+    ],
+)
+async def test_what_is_no_question_is_shown_and_no_model_is_asked(
+    tale: TALERunnable, model: ScriptedChatModel, given: Any, message: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        tale.invoke(given)
+    with pytest.raises(InvalidValueError, match=message):
+        await tale.ainvoke(given)
+    with pytest.raises(InvalidValueError, match=message):
+        list(tale.stream(given))
+    assert not model.sent
 
 
 async def test_it_is_a_link_of_a_chain(ask: Ask, tale: TALERunnable) -> None:

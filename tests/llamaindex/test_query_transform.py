@@ -223,6 +223,17 @@ def test_a_policy_that_a_transform_cannot_keep_is_refused(field: str, action: st
         TALEQueryTransform(MockLLM(), policy=BudgetPolicy(**{field: action}))
 
 
+@pytest.mark.parametrize("given", [None, 3, b"How old?", QueryBundle(None)])
+async def test_what_is_no_query_is_shown_and_no_llm_is_asked(given: Any, llm: ScriptedLLM) -> None:
+    transform = TALEQueryTransform(llm)
+    message = r"a query is a str or a QueryBundle around one, got .*; pass the question as text"
+    with pytest.raises(InvalidValueError, match=message):
+        transform.run(given)
+    with pytest.raises(InvalidValueError, match=message):
+        await transform.arun(given)
+    assert not llm.sent
+
+
 @pytest.mark.parametrize(
     ("options", "error", "shown"),
     [
