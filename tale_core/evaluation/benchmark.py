@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KIND = "attempt"
 """The kind under which a store keeps the results of a benchmark."""
 
+_SETUP_DIGITS = 24
 _UNCOUNTED = frozenset({"judge", "reference"})
 
 
@@ -77,6 +78,8 @@ class Attempt(Record):
     """The answer that is known to be right."""
     data: str
     """Names the questions."""
+    setup: str = ""
+    """A digest of model, method, sampling and grader; see `setup_of`."""
     verdict: Verdict
     """How the answer was graded."""
     text: str
@@ -163,6 +166,28 @@ def _rotated(methods: Sequence[Method], by: int) -> list[Method]:
     return [*methods[start:], *methods[:start]]
 
 
+def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> str:
+    """Return a digest of everything but the question that decides an answer and its grade.
+
+    The keys of a benchmark's results begin with it, so that a results file that holds several benchmarks can
+    tell them apart, failures included.
+
+    Args:
+        method: How to answer.
+        sampling: What applies to every call.
+        model: Names the model.
+        grader: Names the grader.
+    """
+    return result_key(
+        kind=KIND,
+        model=model,
+        method=method.label,
+        settings=method.settings(),
+        sampling=sampling.model_dump(mode="json"),
+        grader=grader,
+    )[:_SETUP_DIGITS]
+
+
 def _job(
     data: str,
     question: Question,
@@ -173,28 +198,25 @@ def _job(
     model: str,
     grader: str,
 ) -> Job[Attempt]:
-    key = result_key(
-        kind=KIND,
-        question=question.id,
-        text=question.question,
-        model=model,
-        method=method.label,
-        settings=method.settings(),
-        sampling=sampling.model_dump(mode="json"),
-        grader=grader,
-    )
+    setup = setup_of(method, sampling, model=model, grader=grader)
     return Job(
         question=question,
-        key=key,
+        key=f"{setup}.{result_key(question=question.id, text=question.question)}",
         kind=KIND,
         record=Attempt,
-        flow=lambda: attempt(method, question, grade, sampling=sampling, data=data),
+        flow=lambda: attempt(method, question, grade, sampling=sampling, data=data, setup=setup),
         label=method.label,
     )
 
 
 def attempt(
-    method: Method, question: Question, grade: Grade, *, sampling: Sampling, data: str = ""
+    method: Method,
+    question: Question,
+    grade: Grade,
+    *,
+    sampling: Sampling,
+    data: str = "",
+    setup: str = "",
 ) -> Flow[Attempt]:
     """Answer one question with one method, and grade the answer.
 
@@ -204,6 +226,7 @@ def attempt(
         grade: Decides whether an answer is right.
         sampling: What applies to every call.
         data: Names the questions.
+        setup: The digest of `setup_of`.
 
     Raises:
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
@@ -226,6 +249,7 @@ def attempt(
         question=question.question,
         reference=question.answer,
         data=data,
+        setup=setup,
         verdict=verdict,
         text=said.text,
         calls=tuple(calls),

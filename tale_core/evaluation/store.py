@@ -230,10 +230,12 @@ class Store:
     def failures(self) -> tuple[Failure, ...]:
         """Return the failures of questions that have no result yet, in order of time."""
         rows = self._db.execute(
-            "SELECT question_id, error, label FROM failures "
+            "SELECT key, question_id, error, label FROM failures "
             "WHERE NOT EXISTS (SELECT 1 FROM results WHERE results.key = failures.key) ORDER BY id"
         )
-        return tuple(Failure(question_id=one, error=error, label=label) for one, error, label in rows)
+        return tuple(
+            Failure(key=key, question_id=one, error=error, label=label) for key, one, error, label in rows
+        )
 
     def merge(self, other: Store) -> Merged:
         """Take in everything of another results file: all or nothing, and nothing twice.
@@ -297,6 +299,8 @@ class StoredMemory:
 class Failure(Record):
     """A question that failed and has no result yet."""
 
+    key: str = ""
+    """The key that its result would have had."""
     question_id: str
     error: str
     """The error's class and message."""

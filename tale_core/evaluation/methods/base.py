@@ -95,6 +95,11 @@ class Method(Record, ABC):
         """What the method is called in reports."""
         return self.name
 
+    @property
+    def most_calls(self) -> int:
+        """Most model calls that one answer takes; what a run may cost is told from it."""
+        return 1
+
     @abstractmethod
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer to one question.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tale_core.errors import InvalidValueError
+from tale_core.estimators import FixedEstimator, RegressionEstimator
 from tale_core.evaluation.methods.base import Conditions, Method, Said, register_method
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
@@ -24,6 +25,15 @@ class Styled(Method):
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
         raise NotImplementedError
+
+    @property
+    def most_calls(self) -> int:
+        """An estimate, an answer, and as often as the policy asks again; see `Method.most_calls`."""
+        tale = self.tale()
+        policy = tale.policy
+        retried = "retry" in {policy.on_overrun, policy.on_collapse, policy.on_truncation}
+        estimated = tale.style.budgeted and not isinstance(tale.estimator, FixedEstimator | RegressionEstimator)
+        return 1 + int(estimated) + (policy.retries if retried else 0)
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
