@@ -58,7 +58,7 @@ def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
         return [HumanMessage(given)]
     if isinstance(given, PromptValue):
         return list(given.to_messages())
-    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
+    if not isinstance(given, Sequence):
         raise InvalidValueError(
             f"a question is a str, a prompt value or a list of messages, got {type(given).__name__} "
             f"{reprlib.repr(given)}; put a prompt before the model: prompt | TALERunnable(model)"

@@ -191,7 +191,7 @@ def test_a_question_comes_in_every_form_that_a_chat_model_takes(
         ({"question": QUESTION}, r"got dict \{.*\}; put a prompt before the model"),
         (None, r"got NoneType None; put a prompt before the model"),
         (3, r"got int 3; put a prompt before the model"),
-        (b"How much?", r"got bytes b'How much\?'; put a prompt before the model"),
+        (b"How much?", r"got b'How much\?'; pass a list of these"),
         ([3], r"got \[3\]; pass a list of these"),
         ([b"How much?"], r"got \[b'How much\?'\]; pass a list of these"),
         ([HumanMessage("Hi"), None], r"got \[HumanMessage.*None\]; pass a list of these"),
