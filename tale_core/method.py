@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tale_core.errors import (
     InvalidValueError,
 )
-from tale_core.estimators import FixedEstimator, ZeroShotEstimator
+from tale_core.estimators import FixedEstimator, RegressionEstimator, ZeroShotEstimator
 from tale_core.policy import BudgetPolicy
 from tale_core.prompts import get_style
 from tale_core.question import QuestionRun
@@ -31,8 +31,8 @@ class TaleMethod:
     """The choices that make up one way of asking under a budget.
 
     Args:
-        estimator: An estimator, a number of output tokens, or None for the profile's budget or else the
-            zero-shot estimator.
+        estimator: An estimator, a number of output tokens, or None for the profile's or else the zero-shot
+            estimator.
         policy: Bounds and reactions; None for the profile's or else the defaults.
         style: A style or its name; None for the profile's or else ``"tale"``.
         language: Language of the framing, or ``"auto"`` to follow the question's script.
@@ -53,7 +53,7 @@ class TaleMethod:
         profile: Profile | None = None,
     ) -> None:
         if estimator is None and profile is not None:
-            estimator = profile.budget
+            estimator = _measured_estimator(profile)
         if policy is None and profile is not None:
             policy = profile.policy
         if style is None:
@@ -120,6 +120,10 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
         "an estimator has a name and an estimate(question) method that returns a flow; "
         f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
     )
+
+
+def _measured_estimator(profile: Profile) -> Estimator | int | None:
+    return profile.budget if profile.estimator is None else RegressionEstimator.load(profile.estimator)
 
 
 def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -77,6 +78,9 @@ class Profile(Record):
     leaves the estimate to the zero-shot estimator."""
     policy: BudgetPolicy = BudgetPolicy()
     """Floor, multiplier and thresholds that fit the model."""
+    estimator: str | None = None
+    """File of a fitted estimator (``tale fit``), where it predicts better than one number does; in a profile's
+    file its path is relative to the profile."""
     exemplars: dict[int, tuple[Exemplar, ...]] = Field(default_factory=dict)
     """Worked examples by the length of their solutions, for the ``exemplars`` style; empty uses those that
     come with the style."""
@@ -91,7 +95,7 @@ class Profile(Record):
     date: str = ""
     """Day of the measurement, as YYYY-MM-DD."""
     version: str = ""
-    """Version of this package, and its commit, that did the measurement."""
+    """Version of this package that did the measurement, and its commit where it is known."""
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
@@ -101,15 +105,23 @@ class Profile(Record):
             InvalidValueError: The file is missing, or is no profile.
         """
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
+            found = cls.model_validate_json(Path(path).read_bytes())
         except OSError as exc:
             raise InvalidValueError(f"cannot read profile {str(path)!r}: {exc.strerror}") from exc
         except ValidationError as exc:
             raise InvalidValueError.from_validation(f"profile {str(path)!r}", exc) from exc
+        if found.estimator is None:
+            return found
+        beside = Path(path).resolve().parent / found.estimator
+        return found.model_copy(update={"estimator": str(beside)})
 
     def save(self, path: str | Path) -> None:
         """Write the profile to a JSON file."""
-        Path(path).write_text(self.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
+        written = self
+        if self.estimator is not None:
+            relative = os.path.relpath(self.estimator, Path(path).resolve().parent)
+            written = self.model_copy(update={"estimator": Path(relative).as_posix()})
+        Path(path).write_text(written.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
 
     def for_model(self, model: str) -> Profile:
         """Return the same profile for another model, on the caller's own responsibility.

@@ -11,20 +11,24 @@ scheduler can run them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field, model_validator
 
 from tale_core.errors import InvalidValueError
+from tale_core.estimators import RegressionEstimator
 from tale_core.events import ElasticityKind, UsageEvent
 from tale_core.flows import Outcome, arun_many, run_many
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
 from tale_core.probing import answer_text, graded
+from tale_core.prompts import get_style
 from tale_core.types import ACall, Call, Flow, Grade, Record
 
 if TYPE_CHECKING:
@@ -43,21 +47,30 @@ class Candidate(Record):
     style: str
     """Name of a registered prompt style."""
     budget: int | None = Field(default=None, ge=1)
-    """One budget for every question, in output tokens; None asks the zero-shot estimator."""
+    """One budget for every question, in output tokens; None leaves it to the estimator."""
     multiplier: float = Field(default=1.0, gt=0)
     """What the estimator's number is multiplied by; of no effect with a fixed budget."""
+    estimator: str | None = None
+    """File of a fitted estimator; None asks the zero-shot estimator."""
 
     @property
     def label(self) -> str:
         """A short name, such as ``tale x2`` or ``exemplars @100``."""
         if self.budget is not None:
             return f"{self.style} @{self.budget}"
-        return self.style if self.multiplier == 1 else f"{self.style} x{self.multiplier:g}"
+        fitted = "" if self.estimator is None else f" fitted by {Path(self.estimator).name}"
+        return f"{self.style}{fitted}" + ("" if self.multiplier == 1 else f" x{self.multiplier:g}")
 
     def method(self) -> TaleMethod:
         """Return the candidate as a way of asking."""
         policy = BudgetPolicy(multiplier=self.multiplier)
-        return TaleMethod(estimator=self.budget, style=self.style, policy=policy)
+        fitted = None if self.estimator is None else _fitted(self.estimator)
+        return TaleMethod(estimator=self.budget or fitted, style=self.style, policy=policy)
+
+
+@functools.cache
+def _fitted(path: str) -> RegressionEstimator:
+    return RegressionEstimator.load(path)
 
 
 BASELINE = Candidate(style="vanilla")
@@ -158,21 +171,59 @@ Rounds: TypeAlias = Generator[list[Flow[Trial]], list[Outcome[Trial]], Race]
 
 
 def default_candidates(
-    budgets: Sequence[int] = (25, 50, 100, 200), multipliers: Sequence[float] = (1.0, 2.0)
+    budgets: Sequence[int] = (25, 50, 100, 200),
+    multipliers: Sequence[float] = (1.0, 2.0),
+    estimators: Sequence[str] = (),
 ) -> tuple[Candidate, ...]:
     """Return a broad field of candidates.
 
     Args:
         budgets: The fixed budgets to try with each style, in output tokens.
-        multipliers: What to multiply the zero-shot estimates by.
+        multipliers: What to multiply estimates by.
+        estimators: Files of fitted estimators.
     """
-    fixed = [
-        Candidate(style=style, budget=budget)
-        for style in ("tale", "essential", "words", "steps", "exemplars")
-        for budget in budgets
-    ]
-    estimated = [Candidate(style="tale", multiplier=multiplier) for multiplier in multipliers]
-    return (Candidate(style="draft"), *estimated, *fixed)
+    return candidates_of(
+        ("draft", "self-budget", "tale", "essential", "words", "steps", "exemplars"),
+        budgets=budgets,
+        multipliers=multipliers,
+        estimators=estimators,
+        zero_shot=("tale",),
+    )
+
+
+def candidates_of(
+    styles: Sequence[str],
+    *,
+    budgets: Sequence[int],
+    multipliers: Sequence[float],
+    estimators: Sequence[str] = (),
+    zero_shot: Sequence[str] | None = None,
+) -> tuple[Candidate, ...]:
+    """Return every combination of styles with budgets, and with estimators times multipliers.
+
+    Args:
+        styles: Names of prompt styles; one that carries no budget takes part once.
+        budgets: Fixed budgets, in output tokens.
+        multipliers: What to multiply estimates by.
+        estimators: Files of fitted estimators.
+        zero_shot: The styles to try with the zero-shot estimator, each at the price of a call; None for all.
+
+    Raises:
+        UnknownStyleError: No style of one of these names.
+    """
+    field: list[Candidate] = []
+    for style in styles:
+        if not get_style(style).budgeted:
+            field.append(Candidate(style=style))
+            continue
+        asked = (None,) if zero_shot is None or style in zero_shot else ()
+        field += [Candidate(style=style, budget=budget) for budget in budgets]
+        field += [
+            Candidate(style=style, multiplier=multiplier, estimator=estimator)
+            for estimator in (*asked, *estimators)
+            for multiplier in multipliers
+        ]
+    return tuple(field)
 
 
 class RaceSettings(Record):
@@ -187,7 +238,7 @@ class RaceSettings(Record):
     max_tokens: int | None = Field(default=None, ge=1)
     """Hard output cap of every answer, against models that never end; None leaves the model's own."""
     temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature of every call; None leaves the model's own."""
+    """Sampling temperature of every answer; None leaves the model's own."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:

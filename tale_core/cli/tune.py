@@ -31,7 +31,7 @@ from tale_core.evaluation.meter import Meter
 from tale_core.evaluation.profiling import evidence, make_profile, run_stored_race
 from tale_core.local import CATALOGUE
 from tale_core.prompts import get_style
-from tale_core.tuning import BASELINE, Candidate, Race, RaceSettings, default_candidates
+from tale_core.tuning import BASELINE, Candidate, Race, RaceSettings, candidates_of, default_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +66,10 @@ def tune(
     multipliers: Annotated[
         str, typer.Option(help=f"What to multiply the model's own estimates by. {_NUMBERS}")
     ] = "1,2",
+    estimator: Annotated[
+        list[Path] | None,
+        typer.Option(help="A fitted estimator to race too (`tale fit`); may be given several times."),
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="How much accuracy may fall, as a share of the questions.")
     ] = 0.03,
@@ -87,18 +91,29 @@ def tune(
     it whatever loses too many answers against plain chain of thought. Name other questions with --test to have
     the choice measured where it was not made.
     """
-    candidates = _candidates(styles, budgets=_whole(budgets), multipliers=_decimals(multipliers))
+    candidates = _candidates(
+        styles,
+        budgets=_whole(budgets),
+        multipliers=_decimals(multipliers),
+        estimators=[str(path) for path in estimator or ()],
+    )
     tuned_on, *tests = (
         open_data(source, limit=limit, skip=skip_malformed, answer_format=answer_format)
         for source in (data, *(test or ()))
     )
     check_disjoint(tuning=tuned_on, **{f"test {number}": one for number, one in enumerate(tests, start=1)})
     client = ChatClient.open(model, model_path=model_path, temperature=temperature)
-    settings = RaceSettings(candidates=candidates, margin=margin, first=first, max_tokens=max_tokens)
+    settings = RaceSettings(
+        candidates=candidates,
+        margin=margin,
+        first=first,
+        max_tokens=max_tokens,
+        temperature=client.temperature,
+    )
     with Store(results) as store:
         track = _Track(client, store, grader=grader, concurrency=concurrency)
         race = track.race(tuned_on, settings)
-        proof = [] if race.chosen == BASELINE else [track.prove(race, one, max_tokens) for one in tests]
+        proof = [] if race.chosen == BASELINE else [track.prove(race, one, settings) for one in tests]
     found = make_profile(
         race,
         tuned_on,
@@ -170,9 +185,9 @@ class _Track:
             )
         return result
 
-    def prove(self, tuned: Race, test: Dataset, max_tokens: int) -> Evidence:
+    def prove(self, tuned: Race, test: Dataset, settings: RaceSettings) -> Evidence:
         """Measure the winner of a race on other questions."""
-        result = self.race(test, RaceSettings(candidates=(tuned.chosen,), max_tokens=max_tokens))
+        result = self.race(test, settings.model_copy(update={"candidates": (tuned.chosen,)}))
         return evidence(result, tuned.chosen, data=test.source)
 
 
@@ -183,20 +198,15 @@ def _so_far(ended: Sequence[Outcome[Trial]]) -> str:
 
 
 def _candidates(
-    styles: str | None, *, budgets: Sequence[int], multipliers: Sequence[float]
+    styles: str | None, *, budgets: Sequence[int], multipliers: Sequence[float], estimators: Sequence[str]
 ) -> tuple[Candidate, ...]:
     if styles is None:
-        return default_candidates(budgets, multipliers)
-    field: list[Candidate] = []
-    for name in filter(None, map(str.strip, styles.split(","))):
-        if not get_style(name).budgeted:
-            field.append(Candidate(style=name))
-            continue
-        field += [Candidate(style=name, budget=budget) for budget in budgets]
-        field += [Candidate(style=name, multiplier=multiplier) for multiplier in multipliers]
+        return default_candidates(budgets, multipliers, estimators)
+    named = [name.strip() for name in styles.split(",") if name.strip()]
+    field = candidates_of(named, budgets=budgets, multipliers=multipliers, estimators=estimators)
     if not field:
         raise InvalidValueError(f"--styles names no style: {styles!r}; leave it out to race all of them")
-    return tuple(field)
+    return field
 
 
 def _whole(text: str) -> list[int]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -171,14 +174,33 @@ def make_profile(
         model=model,
         style=chosen.style,
         budget=chosen.budget,
+        estimator=chosen.estimator,
         policy=policy if floor is None else policy.model_copy(update={"floor": floor}),
         curve=points,
         evidence=tuple(proof),
         chosen_on=f"{tuned_on.source} ({len(tuned_on)} questions, digest {tuned_on.digest})",
         model_digest=model_digest,
         date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
-        version=__version__,
+        version=" ".join(filter(None, (__version__, _commit()))),
     )
+
+
+def _commit() -> str:
+    """Return the commit of a checkout that this package is used from; empty for an installed package."""
+    here = Path(__file__).parent
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    # Only a checkout that holds this very file: a virtual environment may lie inside somebody's repository.
+    known = subprocess.run(  # noqa: S603  # no shell, nothing from outside
+        [git, "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=False
+    )
+    if known.returncode:
+        return ""
+    head = subprocess.run(  # noqa: S603
+        [git, "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, check=False, text=True
+    )
+    return head.stdout.strip()
 
 
 def _curve(result: Race, chosen: Candidate) -> list[ProfilePoint]:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tale_core import BudgetPolicy, Exemplar, InvalidValueError, Profile, TaleMethod, find_profile, get_style
+from tale_core import (
+    BudgetPolicy,
+    Exemplar,
+    InvalidValueError,
+    Profile,
+    RegressionEstimator,
+    TaleMethod,
+    find_profile,
+    get_style,
+)
+from tale_core.estimators.training import BudgetExample
 from tale_core.profile import SHIPPED
 
 if TYPE_CHECKING:
@@ -20,6 +30,21 @@ def test_a_profile_survives_the_way_through_a_file(tmp_path: Path) -> None:
     PROFILE.save(path)
     assert Profile.load(path) == Profile.load(str(path)) == PROFILE
     assert find_profile(path) == find_profile(str(path)) == PROFILE
+
+
+def test_a_fitted_estimator_is_found_beside_its_profile_wherever_both_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    examples = [BudgetExample(question="How many more? " * n, tokens=20 + 10 * n) for n in range(1, 41)]
+    RegressionEstimator().fit_table(examples).save(before / "budget.skops")
+    monkeypatch.chdir(before)
+    PROFILE.model_copy(update={"budget": None, "estimator": "budget.skops"}).save("profile.json")
+    before.rename(after)
+    monkeypatch.chdir(tmp_path)
+    method = TaleMethod(profile=Profile.load("after/profile.json"))
+    assert isinstance(method.estimator, RegressionEstimator)
 
 
 def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:

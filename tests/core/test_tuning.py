@@ -13,6 +13,7 @@ from tale_core.tuning import (
     Race,
     RaceSettings,
     arun_race,
+    candidates_of,
     default_candidates,
     race,
     run_race,
@@ -175,4 +176,29 @@ def test_questions_and_candidates_must_be_distinct_and_present():
 
 def test_the_default_field_has_every_lever():
     styles = {candidate.style for candidate in default_candidates()}
-    assert styles == {"tale", "essential", "words", "steps", "exemplars", "draft"}
+    assert styles == {"tale", "essential", "words", "steps", "exemplars", "draft", "self-budget"}
+
+
+def test_a_fitted_estimator_races_with_every_style_and_multiplier():
+    field = candidates_of(
+        ["tale", "draft"], budgets=[50], multipliers=[1, 2], estimators=["b.skops"], zero_shot=[]
+    )
+    assert [one.label for one in field] == [
+        "tale @50",
+        "tale fitted by b.skops",
+        "tale fitted by b.skops x2",
+        "draft",
+    ]
+
+
+def test_a_race_asks_for_every_answer_at_its_own_temperature():
+    asked = []
+
+    def call(model_call):
+        if model_call.role == "reason":
+            asked.append(model_call.temperature)
+        return ModelReply(text="7")
+
+    run_race(race(questions(2), RaceSettings(candidates=CANDIDATES[:1], temperature=0.5)), call)
+    assert asked
+    assert set(asked) == {0.5}
