@@ -52,6 +52,8 @@ class ChatTALE(Budgeting, StandIn):
     `TALECallbackHandler` records. A turn that only returns tool results is asked without a budget; agents keep
     one over a whole turn with `TALEMiddleware`.
 
+    Besides the errors below, a question raises what `TALERunnable.invoke` raises.
+
     A cache, the model's own or LangChain's global one, keeps whole answers here: on a hit neither the estimator
     nor the model is asked, and nothing is recorded. The model's rate limiter holds back each of its requests,
     estimates included.
@@ -78,7 +80,9 @@ class ChatTALE(Budgeting, StandIn):
         NotAChatModelError: ``model`` is no chat model.
         UnknownModelError: ``model`` is a string that names nothing.
         UnknownStyleError: No style of that name.
-        InvalidValueError: A value that cannot be meant.
+        InvalidValueError: A value that cannot be meant, or a provider's key is missing.
+        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
+        MissingExtraError: The string needs a package that is not installed.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -217,7 +221,7 @@ class ChatTALE(Budgeting, StandIn):
             await turn.adispatch()
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
-        """Answer several conversations; see `BaseChatModel.agenerate`."""
+        """Answer several conversations; takes, returns and raises as `BaseChatModel.agenerate`."""
         await pace.turn()
         return await super().agenerate(messages, *args, **kwargs)
 
@@ -234,6 +238,14 @@ class ChatTALE(Budgeting, StandIn):
         Returns:
             The model's chunks, and at the end an empty one with ``response_metadata["tale"]``. A stream cannot
             be taken back: ``retry`` in the policy only records there.
+
+        Raises:
+            InvalidValueError: The estimator returned no estimate.
+            BudgetOverrunError: The answer overran and the policy says raise; after the last chunk, as below.
+            CollapsedAnswerError: The answer is bare and the policy says raise.
+            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            UnexpectedReplyError: The model streamed nothing at all.
+            Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """
         config, around = self._observed(config, CallbackManager, CallbackManagerForChainRun)
         return super().stream(input, config, stop=stop, **{**kwargs, RUN: around})
@@ -246,7 +258,7 @@ class ChatTALE(Budgeting, StandIn):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Estimate, then stream the answer as the model gives it, asynchronously; see `stream`."""
+        """Estimate, then stream the answer asynchronously; takes, returns and raises as `stream`."""
         config, around = self._observed(config, AsyncCallbackManager, AsyncCallbackManagerForChainRun)
         return super().astream(input, config, stop=stop, **{**kwargs, RUN: around})
 

@@ -67,7 +67,9 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         NotAChatModelError: ``model`` cannot answer messages with a message.
         UnknownModelError: ``model`` is a string that names nothing.
         UnknownStyleError: No style of that name.
-        InvalidValueError: A value that cannot be meant.
+        InvalidValueError: A value that cannot be meant, or a provider's key is missing.
+        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
+        MissingExtraError: The string needs a package that is not installed.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -141,9 +143,12 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             The model's message, with the accounts in ``response_metadata["tale"]``.
 
         Raises:
+            InvalidValueError: ``input`` is no question, or the estimator returned no estimate.
             BudgetOverrunError: The answer overran and the policy says raise.
+            CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
             UnexpectedReplyError: The model answered with something that is no AIMessage.
+            Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """
 
         def answer(
@@ -166,7 +171,7 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """Answer a question under a budget, asynchronously; see `invoke`."""
+        """Answer a question under a budget, asynchronously; takes, returns and raises as `invoke`."""
 
         async def answer(
             given: LanguageModelInput,
@@ -190,10 +195,14 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessage]:
-        """Estimate, then stream the answer as the model gives it; see `invoke`.
+        """Estimate, then stream the answer as the model gives it; takes what `invoke` takes.
 
         Returns:
             The model's chunks, and at the end an empty one with ``response_metadata["tale"]``.
+
+        Raises:
+            UnexpectedReplyError: The model streamed something that is no AIMessage, or nothing at all.
+            Exception: Whatever else `invoke` raises; what the policy raises comes after the last chunk.
         """
 
         def answer(
@@ -222,7 +231,7 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessage]:
-        """Estimate, then stream the answer as the model gives it, asynchronously; see `stream`."""
+        """Estimate, then stream the answer asynchronously; takes, returns and raises as `stream`."""
 
         async def once() -> AsyncIterator[LanguageModelInput]:
             yield input
