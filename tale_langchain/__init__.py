@@ -40,7 +40,11 @@ _LAZY = {
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_importlib.import_module(_LAZY[name]), name)
+    try:
+        module = _importlib.import_module(_LAZY[name])
+    except ModuleNotFoundError as exc:
+        raise _MissingExtraError(exc.name or "langchain", "langchain") from exc
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

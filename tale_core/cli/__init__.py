@@ -5,6 +5,8 @@ One module per command; `tale_core.cli.app` registers them.
 
 import sys
 
+from tale_core.errors import MissingExtraError
+
 __all__ = ["main"]
 
 
@@ -14,7 +16,7 @@ def main() -> None:
         import rich  # noqa: F401, PLC0415  # typer would fail without it only when it prints
         import typer  # noqa: F401, PLC0415
     except ImportError as exc:
-        sys.exit(f"{exc.name!r} is not installed; run: pip install 'tale-reasoning[cli]'")
+        sys.exit(str(MissingExtraError(exc.name or "typer", "cli")))
     from tale_core.cli.app import app  # noqa: PLC0415  # after the check
 
     app(prog_name="tale")

@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
+from tale_core.errors import MissingExtraError
+
+try:
+    import rich  # noqa: F401  # so that both are looked for before anything else is
+    import typer
+except ImportError as exc:
+    raise MissingExtraError(exc.name or "typer", "cli") from exc
+
 from rich import box
 from rich.markdown import Markdown
 from rich.padding import Padding

@@ -126,3 +126,15 @@ def test_importing_a_package_without_its_framework_names_the_extra(
     )
     assert f"MissingExtraError: '{framework}" in ran.stderr
     assert f"pip install 'tale-reasoning[{extra}]'" in ran.stderr
+
+
+@pytest.mark.parametrize("package", ["langchain", "langgraph"])
+@pytest.mark.parametrize("name", ["TALEMiddleware", "TokenLimitMiddleware"])
+def test_importing_a_middleware_without_what_it_needs_names_the_extra(name: str, package: str) -> None:
+    script = f"import sys; sys.modules[{package!r}] = None; import tale_langchain; tale_langchain.{name}"
+    ran = subprocess.run(  # noqa: S603  # this interpreter, a constant script
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    last = ran.stderr.splitlines()[-1]
+    assert f"MissingExtraError: '{package}" in last
+    assert "is not installed; run: pip install 'tale-reasoning[langchain]'" in last

@@ -59,6 +59,15 @@ def test_without_the_extra_one_line_names_the_command_that_brings_it(package: st
     assert done.stderr == f"'{package}' is not installed; run: pip install 'tale-reasoning[cli]'\n"
 
 
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_the_extra_the_demo_run_as_a_module_names_the_command_too(package: str) -> None:
+    block = f"import runpy, sys; sys.modules[{package!r}] = None"
+    done = python("-c", f"{block}; runpy.run_module('tale_core.cli.demo', run_name='__main__')")
+    error, _, command = done.stderr.splitlines()[-1].rpartition("; run: ")
+    assert error.endswith(f"MissingExtraError: '{package}' is not installed")
+    assert command == "pip install 'tale-reasoning[cli]'"
+
+
 HEAVY = [
     "numpy",
     "scipy",
