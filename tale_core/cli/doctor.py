@@ -185,8 +185,20 @@ def _remote(text: str) -> Finding:
 
 def _environment() -> Iterator[Finding]:
     yield Finding(subject="processor cores", found=str(os.cpu_count()))
-    path = os.environ.get(PATH_VARIABLE)
-    yield Finding(subject=PATH_VARIABLE, found=path or "not set", ok=True if path else None)
+    yield _path_of_ones_own(os.environ.get(PATH_VARIABLE))
     for name in (OPENAI_KEY, SERVER_KEY):
         yield Finding(subject=name, found="set" if os.environ.get(name) else "not set", ok=None)
     yield Finding(subject="interpreter", found=sys.executable)
+
+
+def _path_of_ones_own(path: str | None) -> Finding:
+    from tale_core.local import locate_weights  # noqa: PLC0415  # where the variable is set only
+
+    if not path:
+        return Finding(subject=PATH_VARIABLE, found="not set", ok=None)
+    try:
+        locate_weights(path=path)
+    except TaleError as exc:
+        fix = f"set {PATH_VARIABLE} to the path of a GGUF file, or unset it"
+        return Finding(subject=PATH_VARIABLE, found=str(exc), ok=False, fix=fix)
+    return Finding(subject=PATH_VARIABLE, found=path)

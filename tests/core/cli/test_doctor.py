@@ -11,7 +11,7 @@ import pytest
 
 from tale_core.client import ChatClient
 from tale_core.errors import ServerError, WeightsNotFoundError
-from tale_core.local import Weights
+from tale_core.local import PATH_VARIABLE, Weights
 from tale_core.testing import ScriptedModel
 
 if TYPE_CHECKING:
@@ -84,6 +84,21 @@ def test_a_path_that_leads_nowhere_is_the_problem_shown(tale: Tale) -> None:
     result = tale("doctor", "--model-path", "/no/such.gguf", "--json")
     assert result.exit_code == 1
     assert "/no/such.gguf" in findings(result)["problem"]["found"]
+
+
+@pytest.mark.parametrize("content", [None, "Dear diary", "GGUF of my own"])
+def test_the_path_of_the_environment_is_looked_at(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "mine.gguf"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(PATH_VARIABLE, str(path))
+    found = findings(tale("doctor", "--json"), "Environment")[PATH_VARIABLE]
+    sound = content == "GGUF of my own"
+    assert str(path) in found["found"]
+    assert found["ok"] is sound
+    assert found["fix"] == ("" if sound else f"set {PATH_VARIABLE} to the path of a GGUF file, or unset it")
 
 
 def test_what_every_extra_brings_is_listed_with_versions(tale: Tale) -> None:
