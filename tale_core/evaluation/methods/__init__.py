@@ -1,5 +1,7 @@
 """Methods: the ways of answering that `tale bench` compares, one small class each."""
 
+# The order of the imports is the order in which methods are registered, and so the order of a report.
+# isort: off
 from tale_core.evaluation.methods.base import (
     Asked,
     Conditions,
@@ -10,17 +12,39 @@ from tale_core.evaluation.methods.base import (
     method_names,
     register_method,
 )
-from tale_core.evaluation.methods.published import Direct, TaleAsPublished, TaleProfile, Vanilla
+from tale_core.evaluation.methods.published import Direct, TaleAsPublished, TaleStyle, Vanilla
+from tale_core.evaluation.methods.tuned import SelfBudgeted, TaleAdaptive, TaleFitted, TaleProfile
+from tale_core.evaluation.methods.worded import Concise, Draft, DraftExamples, Worded
+from tale_core.evaluation.methods.sketches import SketchChaining, SketchLexicons, SketchSymbolism
+from tale_core.evaluation.methods.consistency import SelfConsistency
+from tale_core.evaluation.methods.efforts import EffortHigh, EffortLow, EffortMedium, EffortNone
+# isort: on
 
 __all__ = [
     "Asked",
+    "Concise",
     "Conditions",
     "Direct",
+    "Draft",
+    "DraftExamples",
+    "EffortHigh",
+    "EffortLow",
+    "EffortMedium",
+    "EffortNone",
     "Method",
     "Said",
+    "SelfBudgeted",
+    "SelfConsistency",
+    "SketchChaining",
+    "SketchLexicons",
+    "SketchSymbolism",
+    "TaleAdaptive",
     "TaleAsPublished",
+    "TaleFitted",
     "TaleProfile",
+    "TaleStyle",
     "Vanilla",
+    "Worded",
     "ask",
     "get_method",
     "method_names",

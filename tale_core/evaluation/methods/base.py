@@ -90,6 +90,20 @@ class Method(Record, ABC):
         del conditions  # most methods need none
         return cls()
 
+    @classmethod
+    def configured(cls, argument: str) -> type[Method]:
+        """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
+
+        Args:
+            argument: What stands after the colon.
+
+        Raises:
+            InvalidValueError: The method has no such form, or the settings make no sense.
+        """
+        raise InvalidValueError(
+            f"{cls.name!r} takes no settings in its name, got {argument!r}; write {cls.name}"
+        )
+
     @property
     def label(self) -> str:
         """What the method is called in reports."""
@@ -192,10 +206,17 @@ def method_names() -> tuple[str, ...]:
 def get_method(name: str) -> type[Method]:
     """Return a registered method by name, or one of your own as ``module:Class``.
 
+    Args:
+        name: A name in `method_names`, with settings after a colon where the method takes some
+            (``tale:exemplars@120``: that style, that budget), or the import path of a class.
+
     Raises:
         InvalidValueError: There is no such method.
     """
-    if ":" in name:
+    head, colon, argument = name.partition(":")
+    if colon and head in _methods:
+        return _methods[head].configured(argument)
+    if colon:
         return _imported(name)
     try:
         return _methods[name]
@@ -215,6 +236,11 @@ def _imported(name: str) -> type[Method]:
         raise InvalidValueError(
             f"cannot import the method {name!r}: {exc}; name it as module:Class, with the module on the path"
         ) from exc
-    if isinstance(found, type) and issubclass(found, Method):
-        return found
-    raise InvalidValueError(f"{name!r} is no subclass of tale_core.evaluation.methods.Method: {found!r}")
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise InvalidValueError(f"{name!r} is no subclass of tale_core.evaluation.methods.Method: {found!r}")
+    unsaid = [attribute for attribute in ("name", "source") if not hasattr(found, attribute)]
+    if unsaid:
+        raise InvalidValueError(
+            f"the method {name!r} must say its {' and its '.join(unsaid)}, as class attributes"
+        )
+    return found

@@ -1,44 +1,24 @@
-"""The ways of answering that the paper compares (arXiv 2412.18547, section 5), and this project's own."""
+"""The ways of answering that the paper compares (arXiv 2412.18547, section 5), and its own in other styles."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from tale_core.errors import InvalidValueError
-from tale_core.estimators import FixedEstimator, RegressionEstimator
-from tale_core.evaluation.methods.base import Conditions, Method, Said, register_method
+from tale_core.evaluation.methods.base import register_method
+from tale_core.evaluation.methods.styled import Styled
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
-from tale_core.profile import Profile  # noqa: TC001  # pydantic reads it
+from tale_core.probing import check_budgeted
+from tale_core.prompts import get_style
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from tale_core.types import Flow
+    from tale_core.evaluation.methods.base import Method
 
 _PAPER = "Han et al., arXiv 2412.18547"
-
-
-class Styled(Method):
-    """A method that is a way of asking of `TaleMethod`."""
-
-    def tale(self) -> TaleMethod:
-        """Return the way of asking."""
-        raise NotImplementedError
-
-    @property
-    def most_calls(self) -> int:
-        """An estimate, an answer, and as often as the policy asks again; see `Method.most_calls`."""
-        tale = self.tale()
-        policy = tale.policy
-        retried = "retry" in {policy.on_overrun, policy.on_collapse, policy.on_truncation}
-        estimated = tale.style.budgeted and not isinstance(tale.estimator, FixedEstimator | RegressionEstimator)
-        return 1 + int(estimated) + (policy.retries if retried else 0)
-
-    def answer(self, question: str) -> Flow[Said]:
-        """Plan the answer; see `Method.answer`."""
-        answer = yield from self.tale().begin(question).answer()
-        return Said(text=answer.reply.text, events=answer.events)
+_UNBOUNDED = BudgetPolicy(floor=1, ceiling=10**6)
 
 
 @register_method
@@ -46,7 +26,7 @@ class Direct(Styled):
     """The answer without reasoning: the lower bound on tokens."""
 
     name: ClassVar = "direct"
-    source: ClassVar = _PAPER
+    source: ClassVar = f"{_PAPER}; prompt as published"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
@@ -58,7 +38,7 @@ class Vanilla(Styled):
     """Chain of thought without a budget: the baseline."""
 
     name: ClassVar = "vanilla"
-    source: ClassVar = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}"
+    source: ClassVar = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
@@ -67,35 +47,49 @@ class Vanilla(Styled):
 
 @register_method
 class TaleAsPublished(Styled):
-    """The published estimator and the published prompt, with no floor, no ceiling and no second try."""
+    """The published estimator and the published prompt, with no bounds on the budget and no second try.
+
+    With settings in its name it is a `TaleStyle`: ``tale:words`` is the same in another style,
+    ``tale:exemplars@120`` a style under one budget for all questions, without an estimator.
+    """
 
     name: ClassVar = "tale"
-    source: ClassVar = _PAPER
-
-    def tale(self) -> TaleMethod:
-        """Return the way of asking."""
-        return TaleMethod(style="tale", policy=BudgetPolicy(floor=1))
-
-
-@register_method
-class TaleProfile(Styled):
-    """The way of asking that was measured to suit the model."""
-
-    name: ClassVar = "tale-profile"
-    source: ClassVar = "this project: tale tune"
-
-    profile: Profile
+    source: ClassVar = f"{_PAPER}; both prompts as published"
 
     @classmethod
-    def under(cls, conditions: Conditions) -> Self:
-        """Return the method with the run's profile; see `Method.under`."""
-        if conditions.profile is None:
+    def configured(cls, argument: str) -> type[Method]:
+        """Return a `TaleStyle` for ``STYLE`` or ``STYLE@BUDGET``; see `Method.configured`."""
+        wanted, at, number = argument.partition("@")
+        found = get_style(wanted)
+        check_budgeted(found)
+        if at and not (number.isdecimal() and int(number)):
             raise InvalidValueError(
-                "tale-profile needs a profile of this model: make one with `tale tune`, and name it with "
-                "--profile; or leave the method out"
+                f"after the @ stands a budget in output tokens, got {number!r}; write tale:{wanted}@120"
             )
-        return cls(profile=conditions.profile)
+
+        class Chosen(TaleStyle):
+            name: ClassVar = f"tale:{argument}"
+            style: str = found.name
+            budget: int | None = int(number) if at else None
+
+        return Chosen
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
-        return TaleMethod(profile=self.profile)
+        return TaleMethod(style="tale", policy=_UNBOUNDED)
+
+
+class TaleStyle(Styled):
+    """The published method in another style, its budget estimated, or one for all questions."""
+
+    name: ClassVar = "tale:STYLE@BUDGET"
+    source: ClassVar = f"{_PAPER}, in a style of this project"
+
+    style: str
+    """Name of the prompt style."""
+    budget: int | None = Field(default=None, ge=1)
+    """Output tokens for every question; None asks the model, as published."""
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(style=self.style, estimator=self.budget, policy=_UNBOUNDED)
