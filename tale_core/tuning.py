@@ -28,7 +28,7 @@ from tale_core.flows import Outcome, arun_many, run_many
 from tale_core.method import TaleMethod
 from tale_core.policy import BudgetPolicy
 from tale_core.probing import answer_text, graded
-from tale_core.prompts import get_style
+from tale_core.prompts import Exemplar, ExemplarStyle, get_style
 from tale_core.types import ACall, Call, Flow, Grade, Record
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 _KEEP = 1 / 2
 _FEWEST_QUESTIONS = 8
 _FINALISTS = 2
+
+
+Levels: TypeAlias = dict[int, tuple[Exemplar, ...]]
+"""Worked examples by the length of their solutions, in output tokens."""
 
 
 class Candidate(Record):
@@ -52,20 +56,30 @@ class Candidate(Record):
     """What the estimator's number is multiplied by; of no effect with a fixed budget."""
     estimator: str | None = None
     """File of a fitted estimator; None asks the zero-shot estimator."""
+    searched: bool = False
+    """Whether its worked examples are the race's own, taken from searched answers."""
 
     @property
     def label(self) -> str:
         """A short name, such as ``tale x2`` or ``exemplars @100``."""
+        style = f"{self.style} (searched)" if self.searched else self.style
         if self.budget is not None:
-            return f"{self.style} @{self.budget}"
+            return f"{style} @{self.budget}"
         fitted = "" if self.estimator is None else f" fitted by {Path(self.estimator).name}"
-        return f"{self.style}{fitted}" + ("" if self.multiplier == 1 else f" x{self.multiplier:g}")
+        return f"{style}{fitted}" + ("" if self.multiplier == 1 else f" x{self.multiplier:g}")
 
-    def method(self) -> TaleMethod:
-        """Return the candidate as a way of asking."""
+    def method(self, exemplars: Levels | None = None) -> TaleMethod:
+        """Return the candidate as a way of asking.
+
+        Args:
+            exemplars: The race's own worked examples, for a candidate that shows them.
+        """
+        style = get_style(self.style)
+        if self.searched and isinstance(style, ExemplarStyle):
+            style = style.model_copy(update={"levels": exemplars})
         policy = BudgetPolicy(multiplier=self.multiplier)
         fitted = None if self.estimator is None else _fitted(self.estimator)
-        return TaleMethod(estimator=self.budget or fitted, style=self.style, policy=policy)
+        return TaleMethod(estimator=self.budget or fitted, style=style, policy=policy)
 
 
 @functools.cache
@@ -158,6 +172,8 @@ class Race(Record):
     """Answers that could not be had; their questions are left out of the pairs they belong to."""
     first_failure: str = ""
     """What ended the first of them."""
+    exemplars: Levels = Field(default_factory=dict)
+    """The worked examples of the choice, where it shows the race's own."""
 
     def pairs(self, candidate: Candidate) -> tuple[tuple[Trial, Trial], ...]:
         """Return a candidate's answers, each with vanilla chain of thought's to the same question."""
@@ -239,6 +255,14 @@ class RaceSettings(Record):
     """Hard output cap of every answer, against models that never end; None leaves the model's own."""
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature of every answer; None leaves the model's own."""
+    exemplars: Levels = Field(default_factory=dict)
+    """Worked examples taken from searched answers, for the candidates that show them."""
+
+    @model_validator(mode="after")
+    def _has_examples(self) -> Self:
+        if not self.exemplars and any(candidate.searched for candidate in self.candidates):
+            raise InvalidValueError("a candidate shows searched examples, and the race has none; harvest some")
+        return self
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -364,19 +388,21 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
         for trial in (outcome.unwrap() for outcome in outcomes if outcome.error is None):
             trials[trial.candidate][trial.question_id] = trial
     standings = list(_standings(trials, dropped))
+    chosen = _choose(standings, settings.margin)
     return Race(
-        chosen=_choose(standings, settings.margin),
+        chosen=chosen,
         standings=tuple(sorted(standings, key=lambda one: (one.dropped_in_round is not None, one.net_tokens))),
         trials=tuple(trial for mine in trials.values() for trial in mine.values()),
         margin=settings.margin,
         questions=tuple(question.id for question in questions),
         failures=len(errors),
         first_failure=f"{type(errors[0]).__name__}: {errors[0]}" if errors else "",
+        exemplars=settings.exemplars if chosen.searched else {},
     )
 
 
 def _trial(candidate: Candidate, question: GradedQuestion, settings: RaceSettings) -> Flow[Trial]:
-    run = candidate.method().begin(question.text, question_id=question.id)
+    run = candidate.method(settings.exemplars).begin(question.text, question_id=question.id)
     plan = yield from run.plan()
     sampling = {"max_tokens": settings.max_tokens, "temperature": settings.temperature}
     reply = yield plan.call().model_copy(update=sampling)

@@ -25,10 +25,11 @@ from tale_core.cli._measuring import (
 )
 from tale_core.cli._shared import JsonOption, ModelOption, ModelPathOption, err, out, print_json
 from tale_core.client import ChatClient
-from tale_core.errors import InvalidValueError
+from tale_core.errors import DataError, InvalidValueError
 from tale_core.evaluation import Progress, Store, check_disjoint
 from tale_core.evaluation.meter import Meter
 from tale_core.evaluation.profiling import evidence, make_profile, run_stored_race
+from tale_core.harvest import harvest
 from tale_core.local import CATALOGUE
 from tale_core.prompts import get_style
 from tale_core.tuning import BASELINE, Candidate, Race, RaceSettings, candidates_of, default_candidates
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tale_core.evaluation import Dataset
     from tale_core.flows import Outcome
     from tale_core.profile import Evidence, Profile
+    from tale_core.prompts import Exemplar
     from tale_core.tuning import Trial
 
 _NUMBERS = "Numbers separated by commas."
@@ -69,6 +71,10 @@ def tune(
     estimator: Annotated[
         list[Path] | None,
         typer.Option(help="A fitted estimator to race too (`tale fit`); may be given several times."),
+    ] = None,
+    examples_from: Annotated[
+        Path | None,
+        typer.Option(help="A results file of `tale search`: race worked examples taken from its answers too."),
     ] = None,
     margin: Annotated[
         float, typer.Option(help="How much accuracy may fall, as a share of the questions.")
@@ -103,12 +109,18 @@ def tune(
     )
     check_disjoint(tuning=tuned_on, **{f"test {number}": one for number, one in enumerate(tests, start=1)})
     client = ChatClient.open(model, model_path=model_path, temperature=temperature)
+    exemplars = {} if examples_from is None else _harvested(examples_from, client.model, tests)
+    if exemplars:
+        candidates += tuple(
+            Candidate(style="exemplars", budget=budget, searched=True) for budget in _whole(budgets)
+        )
     settings = RaceSettings(
         candidates=candidates,
         margin=margin,
         first=first,
         max_tokens=max_tokens,
         temperature=client.temperature,
+        exemplars=exemplars,
     )
     with Store(results) as store:
         track = _Track(client, store, grader=grader, concurrency=concurrency)
@@ -207,6 +219,19 @@ def _candidates(
     if not field:
         raise InvalidValueError(f"--styles names no style: {styles!r}; leave it out to race all of them")
     return field
+
+
+def _harvested(path: Path, model: str, tests: Sequence[Dataset]) -> dict[int, tuple[Exemplar, ...]]:
+    """Take worked examples from searched answers, none of them to a question of the tests."""
+    with Store(path, must_exist=True) as store:
+        traces = list(store.traces(model=model))
+    shared = {trace.question for trace in traces} & {one.question for test in tests for one in test.questions}
+    if shared:
+        raise DataError(
+            f"{len(shared)} questions of the tests were searched in {path}: examples taken from them would give "
+            f"the answers away ({min(shared)[:60]!r}, ...); name other tests, or another file"
+        )
+    return harvest(traces)
 
 
 def _whole(text: str) -> list[int]:

@@ -175,6 +175,7 @@ def make_profile(
         style=chosen.style,
         budget=chosen.budget,
         estimator=chosen.estimator,
+        exemplars=result.exemplars,
         policy=policy if floor is None else policy.model_copy(update={"floor": floor}),
         curve=points,
         evidence=tuple(proof),
@@ -208,7 +209,7 @@ def _curve(result: Race, chosen: Candidate) -> list[ProfilePoint]:
     kept = [
         one.candidate
         for one in result.standings
-        if one.candidate.style == chosen.style
+        if (one.candidate.style, one.candidate.searched) == (chosen.style, chosen.searched)
         and one.candidate.budget is not None
         and one.accuracy_change >= -result.margin
     ]

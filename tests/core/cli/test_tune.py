@@ -5,10 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tale_core import ModelReply, Profile, TaleMethod, Usage
+from tale_core import ModelReply, Profile, TaleMethod, Usage, run, search_budget
 from tale_core.cli import _measuring
 from tale_core.cli.app import app
 from tale_core.client import ChatClient
+from tale_core.evaluation import Store
+from tale_core.testing import ScriptedModel
 
 
 class Adder:
@@ -126,3 +128,40 @@ def test_wrong_arguments_fail_before_any_call(model, data, arguments, message):
     result = tale(*arguments, status=1)
     assert message in result.stderr
     assert not model.calls
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """A results file with finished searches of other questions."""
+
+    def keep(*questions):
+        with Store(tmp_path / "searched.sqlite") as store:
+            for number, question in enumerate(questions):
+                flow = search_budget(question, lambda _: True, method="halving", style="essential")
+                words = " ".join(["so"] * 30)
+                trace = run(flow, ScriptedModel(f"{words} it goes on and on", *[f"{words} {number}"] * 9))
+                store.put(question, "search", trace, model="adder", question_id=question)
+
+    return keep
+
+
+def test_examples_taken_from_searched_answers_race_and_end_in_the_profile(model, data, searched):
+    searched(*(f"{number} and one, in words?" for number in range(100, 106)))
+    model.helped = True
+    tale("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite")
+    profile = Profile.load("profile.json")
+    assert (profile.style, profile.budget) == ("exemplars", 60)
+    (level,) = profile.exemplars.values()
+    assert {one.question for one in level} <= {f"{number} and one, in words?" for number in range(100, 106)}
+    prompt = TaleMethod(profile=profile).style.frame("7 and one?", 60)
+    assert prompt.examples[0].content.startswith(level[0].question)
+
+
+def test_examples_never_come_from_a_test_question(model, data, searched):
+    searched(*(f"{number} and one?" for number in range(20, 26)))
+    result = tale(
+        *("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite"),
+        *("--test", "data.jsonl[20:30]"),
+        status=1,
+    )
+    assert "6 questions of the tests were searched in searched.sqlite" in " ".join(result.stderr.split())
