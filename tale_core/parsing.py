@@ -16,12 +16,16 @@ _NUMBER = re.compile(
     r"""
     (?P<sign> (?<!\d) [-‐−–] )?              # "10-20" is a range, not a negative number
     (?<! \d)
-    (?P<digits>
-        (?!0) \d{1,3} (?P<comma> [,.'’_ ] ) \d{3} (?: (?P=comma) \d{3} )* (?! \d )    # 1,200 or 1.200
-        | \d+
+    (?:
+        (?P<mantissa> \d+ (?: \.\d+ )? ) [eE] (?P<exponent> [-+−]? \d+ ) (?! \w )      # 1.2e3
+        |
+        (?P<digits>
+            (?!0) \d{1,3} (?P<comma> [,.'’_ ] ) \d{3} (?: (?P=comma) \d{3} )* (?! \d )    # 1,200 or 1.200
+            | \d+
+        )
+        (?P<fraction> \.\d+ )?
+        (?P<kilo> \s? [kK] \b )?
     )
-    (?P<fraction> \.\d+ )?
-    (?P<kilo> \s? [kK] \b )?
     """,
     re.VERBOSE,
 )
@@ -32,7 +36,8 @@ _LABEL_BEFORE = re.compile(
 _LABEL_AFTER = re.compile(r"[\s\]】)*-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
 _LONGEST_LABEL = 24
 _MOST_DIGITS = 18
-_HUGE = 10**18
+# Beyond this the value no longer matters, and Python may refuse the conversion.
+_HUGE = Decimal(10) ** _MOST_DIGITS
 _KILO = 1000
 
 
@@ -47,7 +52,7 @@ def parse_budget(text: str) -> int | None:
     A number in double brackets, the published format, wins; without brackets a number that is called a budget
     or counted in tokens; without either the only number there is. Of several of the same kind the last one
     counts, since models correct themselves. Thousands separators, full-width digits, decimals (rounded up),
-    ``1.2k``, ranges (their upper end) and thinking blocks are understood.
+    ``1.2k``, ``1.2e3``, ranges (their upper end) and thinking blocks are understood.
 
     Args:
         text: The model's reply; any text at all.
@@ -76,11 +81,16 @@ def _is_labelled(number: re.Match[str]) -> bool:
 
 
 def _tokens(number: re.Match[str]) -> int | None:
-    if number["sign"]:
-        return None
+    return None if number["sign"] else math.ceil(_value(number)) or None  # 0 is no budget
+
+
+def _value(number: re.Match[str]) -> Decimal:
+    if number["mantissa"]:
+        power = Decimal(number["exponent"].replace("−", "-"))
+        shift = int(max(Decimal(-_MOST_DIGITS), min(power, Decimal(_MOST_DIGITS))))
+        return min(_HUGE, min(_HUGE, Decimal(number["mantissa"])) * Decimal(10) ** shift)
     digits = "".join(character for character in number["digits"] if character.isdigit())
     if len(digits) > _MOST_DIGITS:
-        return _HUGE  # its value no longer matters, and Python may refuse the conversion
+        return _HUGE
     value = Decimal(digits + (number["fraction"] or ""))
-    tokens = math.ceil(value * _KILO if number["kilo"] else value)
-    return tokens if tokens >= 1 else None
+    return value * _KILO if number["kilo"] else value

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tale_core import parse_budget
+from tale_core import BudgetPolicy, ElasticityKind, parse_budget
 from tale_core.parsing import strip_thinking
+from tale_core.types import Estimate
 
 # Surrogates included: a model's bytes may have been decoded leniently.
 ANY_TEXT = st.text(st.characters())
 # Text made of what the parser looks at, where its mistakes would be.
 PIECES = (
-    "[[ ]] [ 【【 】】 - − – . , ' 0 1 9 200 000 １ ٣ ½ k K e : = budget tokens token 预算 个 令牌 "
-    "<think> </think> </reasoning>"
+    "[[ ]] [ 【【 】】 - − – . , ' 0 1 9 200 000 １ ٣ ½ k K e e+ 1e9 e-99999 : = budget tokens token "
+    "预算 个 令牌 <think> </think> </reasoning>"
 )
 NEAR_MISSES = st.lists(st.sampled_from([*PIECES.split(), " ", "\n", "output "]), max_size=24).map("".join)
 
@@ -57,6 +58,14 @@ NEAR_MISSES = st.lists(st.sampled_from([*PIECES.split(), " ", "\n", "output "]),
         ("[[1.2k]]", 1200),
         ("[[2 K]]", 2000),
         ("50 km", 50),
+        ("[[1e9]]", 10**9),
+        ("[[1.5E+3]]", 1500),
+        ("[[5e-1]]", 1),
+        ("[[1e−1]]", 1),
+        ("about 2e2 tokens", 200),
+        ("[[1e99999]]", 10**18),
+        ("[[1e2 to 2e2]]", 200),
+        ("[[1e9x]]", 9),  # no number that anybody writes
         ("[[1.200]]", 1200),
         ("[[0.500]]", 1),
         ("[[1'200]]", 1200),
@@ -87,6 +96,8 @@ def test_a_budget_is_read_however_it_is_written(reply: str, budget: int) -> None
         "-5 tokens",
         "[[0]]",
         "[[0.0]]",
+        "[[0e9]]",
+        "[[-1e9]]",
         "[[000]]",
         "",
         " \n ",
@@ -110,6 +121,9 @@ def test_a_reply_without_a_usable_number_is_no_budget(reply: str) -> None:
 @example("0." + "0" * 10_000 + "1")
 @example("1" + ",000" * 3_000)
 @example("[[1.2.3.4k]]")
+@example("[[1e" + "9" * 10_000 + "]]")
+@example("[[1e-" + "9" * 10_000 + "]]")
+@example("[[" + "9" * 10_000 + "e9]]")
 def test_no_text_at_all_leads_to_a_budget_below_one_or_to_an_exception(reply: str) -> None:
     budget = parse_budget(reply)
     assert budget is None or (type(budget) is int and budget >= 1)
@@ -127,6 +141,8 @@ WRITTEN = st.integers(1, 10**15).flatmap(
             (f"{number:,}".replace(",", "."), number),
             (str(number).translate({ord(str(digit)): 0xFF10 + digit for digit in range(10)}), number),
             (f"{number}k", number * 1000),
+            (f"{number}e3", number * 1000),
+            (f"{Decimal(number):.20E}", number),
         ]
     )
 )
@@ -172,12 +188,25 @@ def test_numbers_inside_a_thinking_block_do_not_count(
 @settings(deadline=None)
 @given(st.decimals(min_value=Decimal("0.01"), max_value=10**6, places=2))
 def test_decimals_are_rounded_up(number: Decimal) -> None:
-    assert parse_budget(f"[[{number}]]") == math.ceil(number)
+    assert parse_budget(f"[[{number}]]") == parse_budget(f"[[{number:e}]]") == math.ceil(number)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9999), st.integers(-30, 30))
+def test_a_number_with_an_exponent_is_never_read_as_a_small_budget_when_it_is_large(
+    digits: int, exponent: int
+) -> None:
+    tokens = parse_budget(f"[[{digits}e{exponent}]]")
+    assert tokens is not None
+    assert tokens == math.ceil(digits * Decimal(10) ** exponent) or tokens >= 10**18
+    budget, event = BudgetPolicy().decide(Estimate(tokens=tokens, source="zero-shot"))
+    assert budget.tokens == min(max(tokens, 16), 4096)
+    assert (event is ElasticityKind.CLAMPED) == (not 16 <= tokens <= 4096)
 
 
 @pytest.mark.parametrize(
     "hostile",
-    ["[", "1", "1 ", "1,000", "budget ", "tokens:", "<think>", "</think>", "[[1", "-", " ", "1.1"],
+    ["[", "1", "1 ", "1,000", "budget ", "tokens:", "<think>", "</think>", "[[1", "-", " ", "1.1", "1e1", "1e"],
 )
 def test_a_hostile_reply_is_read_in_linear_time(hostile: str) -> None:
     start = time.process_time()
