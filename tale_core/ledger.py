@@ -156,13 +156,16 @@ class Ledger:
                 the result then says how much of it is uncertain.
 
         Raises:
-            UnmeasuredUsageError: Some calls were not measured and ``count_estimates`` is False.
+            UnmeasuredUsageError: No answer was recorded, here or in the baseline; or some calls were not
+                measured and ``count_estimates`` is False.
             InvalidValueError: The baseline is negative.
         """
         if isinstance(baseline, Ledger):
+            _check_answered(baseline, "the baseline")
             before = [*_spent(baseline, "reason"), *_spent(baseline, "estimate")]
         else:
             before = [baseline if isinstance(baseline, Usage) else Usage(output_tokens=baseline)]
+        _check_answered(self, "this ledger")
         reason, estimate = _spent(self, "reason"), _spent(self, "estimate")
         everything = [*before, *reason, *estimate]
         unmeasured = [usage for usage in everything if usage.source == "estimated"]
@@ -254,6 +257,14 @@ def _keys(role: Role | None, source: CountSource | None) -> list[_Key]:
 def _spent(ledger: Ledger, role: Role) -> list[Usage]:
     """Return what a role took, by source of the counts; empty when it made no call."""
     return [ledger.totals(role, source=source) for source in _SOURCES if ledger.count(role, source=source)]
+
+
+def _check_answered(ledger: Ledger, name: str) -> None:
+    if not ledger.count("reason"):
+        raise UnmeasuredUsageError(
+            f"{name} holds no answer ({ledger.count()} calls in all), so a saving cannot be stated; "
+            "ask first, with the ledger or its handler attached"
+        )
 
 
 def _output(usages: Iterable[Usage]) -> int:

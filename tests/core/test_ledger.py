@@ -197,18 +197,17 @@ def test_grading_is_on_neither_side_of_a_saving() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "baseline"),
+    ("ledger", "baseline"),
     [
-        (call(output=90, source="estimated"), 400),
-        (call("estimate", 0, source="estimated"), 400),
-        (call(output=90), Usage(output_tokens=400, source="estimated")),
-        (call(output=90), ledger_of(call(output=400, source="estimated"))),
+        (ledger_of(call(output=90, source="estimated")), 400),
+        (ledger_of(call("estimate", 0, source="estimated"), call(output=90)), 400),
+        (ledger_of(call(output=90)), Usage(output_tokens=400, source="estimated")),
+        (ledger_of(call(output=90)), ledger_of(call(output=400, source="estimated"))),
     ],
 )
 def test_a_saving_is_not_stated_where_a_count_is_an_estimate(
-    mine: UsageEvent, baseline: int | Usage | Ledger
+    ledger: Ledger, baseline: int | Usage | Ledger
 ) -> None:
-    ledger = ledger_of(mine)
     with pytest.raises(UnmeasuredUsageError, match=r"stream_usage=True.*or pass count_estimates=True"):
         ledger.savings(baseline)
     assert ledger.savings(baseline, count_estimates=True).baseline == 400
@@ -224,6 +223,14 @@ def test_a_saving_with_estimates_says_how_much_of_it_is_uncertain() -> None:
 
 def test_an_empty_baseline_makes_no_ratio() -> None:
     assert ledger_of(call(output=5)).savings(0).net_ratio == 0.0
+
+
+@pytest.mark.parametrize("ledger", [Ledger(), ledger_of(call("estimate", 10)), ledger_of(call("judge", 10))])
+def test_no_saving_is_stated_where_no_answer_was_recorded(ledger: Ledger) -> None:
+    with pytest.raises(UnmeasuredUsageError, match=r"this ledger holds no answer \([01] calls in all\).*ask"):
+        ledger.savings(100)
+    with pytest.raises(UnmeasuredUsageError, match=r"the baseline holds no answer \([01] calls in all\)"):
+        ledger_of(call(output=90)).savings(ledger)
 
 
 def test_a_negative_baseline_is_refused() -> None:
