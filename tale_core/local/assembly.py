@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -106,8 +107,46 @@ def check_file(path: Path, model: EmbeddedModel, remedy: str) -> None:
     _check_digest(digest, model, remedy)
 
 
+def check_once(path: Path, model: EmbeddedModel, remedy: str) -> None:
+    """Compare a file with a model's digest, unless that was done before and the file is as it was then.
+
+    What was found is kept beside the file, with its size and time of change. Damage that leaves both as they
+    are is found by `check_file` alone.
+
+    Args:
+        path: The file.
+        model: What it should be.
+        remedy: What to do if it is not, for the message.
+
+    Raises:
+        CorruptWeightsError: It is something else.
+    """
+    seen = _seen(path, model)
+    try:
+        known = _note_on(path).read_bytes()
+    except OSError:
+        known = b""
+    if known != seen:
+        check_file(path, model, remedy)
+        _remember(path, seen)
+
+
+def _seen(path: Path, model: EmbeddedModel) -> bytes:
+    stat = path.stat()
+    return f"sha256 {model.sha256}, {stat.st_size} bytes, changed at {stat.st_mtime_ns} ns\n".encode()
+
+
+def _note_on(path: Path) -> Path:
+    return path.with_suffix(".checked")
+
+
+def _remember(path: Path, seen: bytes) -> None:
+    with contextlib.suppress(OSError):  # where the folder cannot be written, the file is checked every time
+        _note_on(path).write_bytes(seen)
+
+
 def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) -> None:
-    """Let one process write the weights beside their place and move them there when they are whole."""
+    """Let one process write and check weights beside their place and move them there when they are whole."""
     try:
         from filelock import FileLock  # noqa: PLC0415  # an extra
     except ImportError as exc:
@@ -126,6 +165,7 @@ def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) 
         try:
             write(part_file)
             part_file.replace(target)
+            _remember(target, _seen(target, model))
         finally:
             part_file.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tale_core.errors import CorruptWeightsError, MissingExtraError, WeightsNotFoundError
-from tale_core.local.assembly import check_file, from_hub, from_packages, piece_paths
+from tale_core.local.assembly import check_file, check_once, from_hub, from_packages, piece_paths
 from tale_core.local.catalogue import (
     CATALOGUE,
     DEFAULT_MODEL,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAGIC = b"GGUF"
+_CACHE = "the user's cache"
 
 
 class Weights(Record):
@@ -55,6 +56,9 @@ def cache_folder() -> Path:
 def find_weights(model: str | None = None, *, path: WeightsFile | None = None) -> Weights:
     """Find the weights of a model, assembling or downloading them where needed.
 
+    What lies in the user's cache is compared with the published digest on first use, and again when it has
+    changed.
+
     Args:
         model: A name of the catalogue; None for whatever ``TALE_MODEL_PATH`` names, or else the default. With
             ``path`` any name: it is what the server will call the model.
@@ -72,6 +76,8 @@ def find_weights(model: str | None = None, *, path: WeightsFile | None = None) -
     """
     ready = locate_weights(model, path=path)
     if ready is not None:
+        if ready.origin == _CACHE:
+            check_once(ready.path, embedded_model(ready.model), _provide_again(ready.path))
         return ready
     known = embedded_model(model or DEFAULT_MODEL)
     target = cached_path(known)
@@ -79,7 +85,7 @@ def find_weights(model: str | None = None, *, path: WeightsFile | None = None) -
     for provide in (from_packages, from_hub):
         problem = provide(known, target)
         if problem is None:
-            return Weights(model=known.name, path=target, origin="the user's cache")
+            return Weights(model=known.name, path=target, origin=_CACHE)
         problems.append(problem)
     raise WeightsNotFoundError(_all_ways(known, target, problems))
 
@@ -117,7 +123,7 @@ def locate_weights(model: str | None = None, *, path: WeightsFile | None = None)
     if not cached.is_file():
         return None
     _check_size(cached, known)
-    return Weights(model=known.name, path=cached, origin="the user's cache")
+    return Weights(model=known.name, path=cached, origin=_CACHE)
 
 
 def cached_path(model: EmbeddedModel) -> Path:
@@ -134,7 +140,11 @@ def verify_weights(weights: Weights) -> None:
     known = CATALOGUE.get(weights.model)
     if known is None:
         return
-    check_file(weights.path, known, f"delete {weights.path} and provide the weights again")
+    check_file(weights.path, known, _provide_again(weights.path))
+
+
+def _provide_again(path: Path) -> str:
+    return f"delete {path} and provide the weights again"
 
 
 def _named_file(path: Path, model: str | None, *, origin: str) -> Weights:

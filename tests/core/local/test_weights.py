@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -56,12 +57,12 @@ def test_weights_are_assembled_once(tiny: EmbeddedModel, install: Install) -> No
     assert find_weights("tiny").origin == "the user's cache"
 
 
-def test_nothing_but_the_lock_is_left_beside_the_weights(
+def test_nothing_but_the_lock_and_the_note_on_the_check_is_left_beside_the_weights(
     tiny: EmbeddedModel, install: Install, cache: Path
 ) -> None:
     install(tiny, *CONTENT)
     find_weights("tiny")
-    assert {path.name for path in cache.iterdir()} <= {"tiny.gguf", "tiny.lock"}
+    assert {path.name for path in cache.iterdir()} <= {"tiny.gguf", "tiny.checked", "tiny.lock"}
 
 
 def test_a_wrong_digest_is_refused_with_the_way_out(tiny: EmbeddedModel, install: Install, cache: Path) -> None:
@@ -184,7 +185,7 @@ def hub(tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes
 def test_the_hub_serves_where_no_package_does(hub: Callable[[bytes], None], cache: Path) -> None:
     hub(b"".join(CONTENT))
     assert find_weights("tiny").path.read_bytes() == b"".join(CONTENT)
-    assert {path.name for path in cache.iterdir()} <= {"tiny.gguf", "tiny.lock"}
+    assert {path.name for path in cache.iterdir()} <= {"tiny.gguf", "tiny.checked", "tiny.lock"}
 
 
 def test_a_wrong_file_from_the_hub_is_refused(hub: Callable[[bytes], None], cache: Path) -> None:
@@ -266,12 +267,78 @@ def test_weights_can_be_located_without_assembling_them(
     assert not cache.exists()
 
 
-def test_damage_that_keeps_the_size_is_found_by_verifying(tiny: EmbeddedModel, cache: Path) -> None:
-    cache.mkdir(parents=True)
-    (cache / "tiny.gguf").write_bytes(b"".join(CONTENT).replace(b"third", b"THIRD"))
-    weights = find_weights("tiny")
+DAMAGED = b"".join(CONTENT).replace(b"third", b"THIRD")
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose digest was worked out."""
+    paths: list[Path] = []
+    real = assembly_module.check_file
+
+    def check(path: Path, model: EmbeddedModel, remedy: str) -> None:
+        paths.append(path)
+        real(path, model, remedy)
+
+    monkeypatch.setattr(assembly_module, "check_file", check)
+    return paths
+
+
+def put(cache: Path, content: bytes, *, changed_at: int = 10**18) -> Path:
+    """Put a file in the place of the tiny model's weights."""
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / "tiny.gguf"
+    path.write_bytes(content)
+    os.utime(path, ns=(changed_at, changed_at))
+    return path
+
+
+def test_what_was_put_into_the_cache_is_checked_once(
+    tiny: EmbeddedModel, cache: Path, checked: list[Path]
+) -> None:
+    path = put(cache, b"".join(CONTENT))
+    assert find_weights("tiny") == find_weights("tiny")
+    assert checked == [path]
+
+
+def test_what_was_assembled_is_not_checked_again(
+    tiny: EmbeddedModel, install: Install, checked: list[Path]
+) -> None:
+    install(tiny, *CONTENT)
+    assert find_weights("tiny") == find_weights("tiny")
+    assert checked == []
+
+
+def test_damage_that_keeps_the_size_is_found_before_the_first_use(tiny: EmbeddedModel, cache: Path) -> None:
+    put(cache, DAMAGED)
+    for _ in range(2):
+        with pytest.raises(CorruptWeightsError, match=r"instead of .*; delete .* and provide"):
+            find_weights("tiny")
+
+
+def test_a_file_that_has_changed_is_checked_again(tiny: EmbeddedModel, cache: Path) -> None:
+    put(cache, b"".join(CONTENT))
+    find_weights("tiny")
+    put(cache, DAMAGED, changed_at=10**18 + 1)
+    with pytest.raises(CorruptWeightsError):
+        find_weights("tiny")
+
+
+def test_a_note_that_cannot_be_kept_costs_a_check_and_nothing_else(
+    tiny: EmbeddedModel, cache: Path, checked: list[Path]
+) -> None:
+    path = put(cache, b"".join(CONTENT))
+    (cache / "tiny.checked").mkdir()
+    assert find_weights("tiny") == find_weights("tiny")
+    assert checked == [path, path]
+
+
+def test_damage_that_leaves_no_trace_is_found_on_request(tiny: EmbeddedModel, cache: Path) -> None:
+    put(cache, b"".join(CONTENT))
+    find_weights("tiny")
+    put(cache, DAMAGED)
     with pytest.raises(CorruptWeightsError, match=r"delete .* and provide the weights again"):
-        verify_weights(weights)
+        verify_weights(find_weights("tiny"))
 
 
 def test_sound_weights_and_weights_of_ones_own_pass_verification(
