@@ -391,7 +391,7 @@ EXEMPLARS = register_style(
 INTERNALISED = register_style(
     TemplateStyle(
         name="internalised",
-        templates={"en": Template(budgeted="", unbudgeted="")},
+        templates={code: Template(budgeted="", unbudgeted="") for code in _VANILLA},
         budgeted=False,
     )
 )

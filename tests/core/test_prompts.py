@@ -27,7 +27,7 @@ from tale_core.prompts import detect_language
 
 ENGLISH = "A baker bakes 12 loaves an hour. How many in 3 hours?"
 CHINESE = "面包师每小时烤12个面包，三小时烤多少个？"
-SHIPPED = ("direct", "draft", "essential", "exemplars", "steps", "tale", "vanilla", "words")
+SHIPPED = ("direct", "draft", "essential", "exemplars", "internalised", "steps", "tale", "vanilla", "words")
 # Shares no digits with the questions and the shipped texts, in tokens, in words (0.75) and in steps (0.05).
 BUDGET = 98_760
 AMOUNTS = {"98760", "74070", "4938"}
@@ -78,6 +78,16 @@ def test_a_style_carries_a_budget_exactly_once_if_it_carries_one(
     assert style.budgeted or budgeted == without
     for framing in (budgeted, without):
         assert "{" not in framing.apply(question)
+
+
+@pytest.mark.parametrize("language", ["auto", "en", "zh"])
+def test_the_internalised_style_asks_the_plain_question(language: str) -> None:
+    style = get_style("internalised")
+    assert style.frame(ENGLISH, 50, language=language).messages(ENGLISH) == (
+        Message(role="user", content=ENGLISH),
+    )
+    assert not style.budgeted  # so that no estimator is run
+    assert style.reasons
 
 
 @pytest.mark.parametrize("name", style_names())

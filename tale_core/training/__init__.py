@@ -1,0 +1,25 @@
+"""Internalising the budget: training data from searches, rewards, and the training itself (TALE-PT).
+
+Importing this package needs nothing but the core; training needs the extra ``train``.
+"""
+
+from tale_core.training.card import Facts, Lengths
+from tale_core.training.examples import Answer, Example, agreed_answer, examples_of
+from tale_core.training.export import ExportSettings, export_run, read_export, side_of
+from tale_core.training.formats import OpenAIChat, OpenAIPreference, check_openai
+
+__all__ = [
+    "Answer",
+    "Example",
+    "ExportSettings",
+    "Facts",
+    "Lengths",
+    "OpenAIChat",
+    "OpenAIPreference",
+    "agreed_answer",
+    "check_openai",
+    "examples_of",
+    "export_run",
+    "read_export",
+    "side_of",
+]
