@@ -7,12 +7,19 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
-from tale_core.errors import MissingExtraError, ServerError, UnexpectedReplyError, UnknownModelError
-from tale_core.knobs import choose, quiet
-from tale_core.model_strings import OPENAI_URL, SERVER_KEY, resolve_model, shown_address
+from tale_core.errors import (
+    InvalidValueError,
+    MissingExtraError,
+    ServerError,
+    UnexpectedReplyError,
+    UnknownModelError,
+)
+from tale_core.knobs import LEVELS, choose, quiet
+from tale_core.model_strings import OPENAI_URL, SERVER_KEY, ModelString, resolve_model, shown_address
 from tale_core.parsing import strip_thinking
 from tale_core.providers import base_controls
 from tale_core.types import FinishReason, KnobSetting, ModelReply, Usage
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 Streamed: TypeAlias = str | ModelReply
 """What a stream yields: pieces of text, and at last the whole reply."""
 
+_NO_KEY = "none"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _FINISH: Mapping[str | None, FinishReason] = {
     "stop": "stop",
@@ -44,7 +52,8 @@ class ChatClient:
 
     Safe to share between threads and event loops: all threads draw on one connection pool, and so do all tasks
     of an event loop. Refused connections, rate limits and server errors are retried by the ``openai`` SDK, with
-    growing pauses. Errors that the model's server reports reach the caller as the SDK's own.
+    growing pauses. Errors that the model's server reports reach the caller as the SDK's own. A client can be
+    pickled; its key stays behind, and whoever unpickles it reads a key from the environment as `open` does.
 
     Args:
         base_url: The API's address, ending in ``/v1`` or the like.
@@ -68,7 +77,7 @@ class ChatClient:
         base_url: str,
         model: str,
         *,
-        api_key: str = "none",
+        api_key: str = _NO_KEY,
         temperature: float | None = None,
         timeout: float = 600.0,
         max_retries: int = 2,
@@ -90,6 +99,7 @@ class ChatClient:
         self._is_openai = base_url == OPENAI_URL
         self._is_embedded = False
         self._is_here = urlsplit(base_url).hostname in _LOOPBACK
+        self._named: tuple[str, WeightsFile | None] | None = None
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
         # An asynchronous connection pool belongs to the event loop that opened it.
@@ -137,6 +147,8 @@ class ChatClient:
         client._is_embedded = found.embedded
         if found.model is None:
             client.model = client._only_model()
+        served = ModelString.read(model).kind == "server"
+        client._named = (f"{found.base_url}#{client.model}" if served else model, model_path)
         return client
 
     def __call__(self, call: ModelCall) -> ModelReply:
@@ -198,12 +210,31 @@ class ChatClient:
         """Decide what carries a budget to this model; see `tale_core.types.ChooseLever`."""
         return choose(budget, self._controls())
 
+    @property
+    def efforts(self) -> tuple[str, ...]:
+        """Effort levels that the model is known to accept, by rising effort."""
+        return tuple(level for level in LEVELS if level in self._controls().levels)
+
     def close(self) -> None:
         """Close the connections of plain calls; those of an event loop close with it."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    # A key stays in its process: another one opens the model by its string, with its own environment's key.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        limits = {"timeout": self._options["timeout"], "max_retries": self._options["max_retries"]}
+        if self._named is not None:
+            name, path = self._named
+            return partial(type(self).open, model_path=path, temperature=self.temperature, **limits), (name,)
+        if self._options["api_key"] != _NO_KEY:
+            raise InvalidValueError(
+                f"{self!r} was given a key, which is not sent to other processes; open the model by its "
+                "string, ChatClient.open(...), so that each process reads the key from its environment"
+            )
+        return partial(type(self), temperature=self.temperature, **limits), (self.base_url, self.model)
 
     def __repr__(self) -> str:
         return f"<ChatClient {self.model} at {self.address}>"

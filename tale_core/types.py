@@ -185,7 +185,7 @@ class ModelCall(Record):
     max_tokens: int | None = Field(default=None, ge=1)
     """Hard output cap; None leaves the model's own."""
     sample: int = Field(default=0, ge=0)
-    """Which of several independent answers to the same prompt this is; drivers may seed with it."""
+    """Which of several independent answers to the same prompt this is; drivers may seed with it from 1 on."""
 
 
 class ModelReply(Record):

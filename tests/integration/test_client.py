@@ -148,6 +148,8 @@ def test_temperature_cap_and_sample_are_sent_only_when_somebody_named_them(
     client(CALL.model_copy(update={"temperature": 0.0, "max_tokens": 64, "sample": 3}))
     named = {key: value for key, value in sent(httpserver).items() if key not in {"model", "messages"}}
     assert named == {"temperature": 0.0, "max_tokens": 64, "seed": 3}
+    client(CALL.model_copy(update={"sample": 0}))
+    assert "seed" not in sent(httpserver)
 
 
 def test_the_clients_temperature_serves_calls_that_name_none(httpserver: HTTPServer) -> None:
@@ -377,6 +379,16 @@ def test_the_embedded_model_is_asked_greedily_and_reports_its_name(small_client:
     assert first.text == second.text
     assert first.model == small_client.model == "smollm2-135m-instruct-q4_1"
     assert first.finish_reason == "length"
+
+
+@pytest.mark.model
+def test_samples_of_one_question_differ_at_a_temperature_and_agree_without(small_client: ChatClient) -> None:
+    def texts(temperature: float) -> set[str]:
+        changes = [{"temperature": temperature, "sample": sample} for sample in range(4)]
+        return {small_client(SHORT.model_copy(update=change)).text for change in changes}
+
+    assert len(texts(1.5)) >= 3, "the first one is not seeded, and might repeat another by chance"
+    assert len(texts(0.0)) == 1
 
 
 @pytest.mark.model
