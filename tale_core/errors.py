@@ -17,6 +17,7 @@
     ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
     ├── StoreError                         a results file that cannot be opened, read or written
+    ├── EngineError                        flows cannot run where they are to run, or failed there
     ├── UnmeasuredUsageError               a figure was asked for that was not measured
     └── LocalModelError                    the embedded model
         ├── WeightsNotFoundError           no weights anywhere; lists every way to get them
@@ -149,6 +150,10 @@ class SpendingLimitError(TaleError):
 
 class StoreError(TaleError):
     """A results file that cannot be opened, read or written; nothing already in it is lost."""
+
+
+class EngineError(TaleError):
+    """Flows cannot run where they are to run, or failed there with an error that cannot be sent back whole."""
 
 
 class UnmeasuredUsageError(TaleError):

@@ -19,7 +19,7 @@ from tale_core.errors import InvalidValueError
 from tale_core.types import ACall, Call, Flow, ModelCall, ModelReply, T
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,9 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]  # no error means the flow returned
 
 
-def run_many(flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8) -> Iterator[Outcome[T]]:
+def run_many(
+    flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8
+) -> Generator[Outcome[T], None, None]:
     """Drive many flows on a bounded number of threads and yield each outcome as it comes.
 
     The input is read lazily, never more than ``concurrency`` flows ahead, so it may be endless. A flow that

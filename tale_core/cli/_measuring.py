@@ -5,19 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tale_core.cli._engines import Models, Where
 from tale_core.cli._shared import err
 from tale_core.client import ChatClient
 from tale_core.evaluation import ANSWER_FORMAT, Dataset, Judge, load_dataset, run_jobs
 from tale_core.evaluation.graders import grader_name
-from tale_core.evaluation.meter import Meter
 from tale_core.types import Record
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tale_core.evaluation.graders import Grader
     from tale_core.evaluation.meter import Spent
     from tale_core.probing import Asking
-    from tale_core.types import ModelCall, ModelReply
+    from tale_core.types import Call
 
 R = TypeVar("R", bound=Record)
 
@@ -97,6 +97,8 @@ class Worked(Generic[R]):
     """The questions that failed."""
     spent: Spent
     """What this run took."""
+    ended: BaseException | None = None
+    """What ended the run before all was done."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the JSON output of every measuring command says about a run."""
@@ -118,10 +120,7 @@ class Bench:
     store: Store
     concurrency: int
     judge: ChatClient | None = None
-
-    def __call__(self, call: ModelCall) -> ModelReply:
-        """Answer one call with the model that it is for."""
-        return self.judge(call) if call.role == "judge" and self.judge is not None else self.client(call)
+    where: Where = field(default_factory=Where)
 
     def work(
         self, jobs: Sequence[Job[R]], *, calls: int, tokens: int, note: Callable[[Sequence[R]], str]
@@ -134,34 +133,61 @@ class Bench:
             tokens: Most output tokens of one call.
             note: A few words on the results so far.
         """
-        todo = sum(self.store.get(job.key, job.record) is None for job in jobs)
+        todo = sum(job.key not in self.store for job in jobs)
         tell_bound(
             todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens, judged=self.judge is not None
         )
-        meter, began = Meter(self), time.monotonic()
+        return self.drive(jobs, note=note)
+
+    def drive(
+        self,
+        jobs: Sequence[Job[R]],
+        *,
+        note: Callable[[Sequence[R]], str],
+        things: str = "questions",
+        limited: Callable[[Call], Call] = lambda call: call,
+        ending: tuple[type[BaseException], ...] = (),
+    ) -> Worked[R]:
+        """Run jobs under a progress bar, and say what they took.
+
+        Args:
+            jobs: What to do.
+            note: A few words on the results so far.
+            things: What the jobs are.
+            limited: Puts a limit around the call that answers.
+            ending: What may end the run early and still leave what there is; all else is raised.
+        """
+        models = Models(client=self.client, judge=self.judge)
+        engine, meter = self.where.open(models, concurrency=self.concurrency, limited=limited)
+        began = time.monotonic()
         results: list[R] = []
         failed: list[Done[R]] = []
+        ended: BaseException | None = None
         running = run_jobs(
             jobs,
             self.store,
-            meter,
+            engine,
             model=self.client.model,
             judge=None if self.judge is None else self.judge.model,
-            concurrency=self.concurrency,
             on_progress=lambda standing, _: show(standing, lambda: note(results)),
         )
-        with interruptible(), progress_shown(len(jobs)) as show:
-            for done in running:
-                if done.result is None:
-                    failed.append(done)
-                else:
-                    results.append(done.result)
+        try:
+            with interruptible(), closing(running), progress_shown(len(jobs), things) as show:
+                for done in running:
+                    if done.result is None:
+                        failed.append(done)
+                    else:
+                        results.append(done.result)
+        except ending as exc:
+            ended = exc
         tell_spent(meter.spent, time.monotonic() - began)
-        _tell_failures(failed)
-        return Worked(results, failed, meter.spent)
+        _tell_failures(failed, things)
+        return Worked(results, failed, meter.spent, ended)
 
     def record(self, command: str, dataset: Dataset, settings: Asking, grader: str | Grader) -> None:
-        """Write down what this run is about to do."""
+        """Write down what this run is about to do, and its questions with their answers."""
+        for question in dataset.questions:
+            self.store.put(f"question {question.id}", "question", question, model="", question_id=question.id)
         self.store.begin_run(
             command=command,
             model=self.client.model,
@@ -185,7 +211,9 @@ def choose_grader(name: str, judge: ChatClient | None) -> str | Grader:
     return name if judge is None else Judge(name=f"judge {judge.model}")
 
 
-def tell_bound(todo: int, total: int, *, calls: int, tokens: int, judged: bool = False) -> None:
+def tell_bound(
+    todo: int, total: int, *, calls: int, tokens: int, judged: bool = False, things: str = "questions"
+) -> None:
     """Print, before a run, the most that it can take.
 
     Args:
@@ -194,11 +222,12 @@ def tell_bound(todo: int, total: int, *, calls: int, tokens: int, judged: bool =
         calls: Calls, at most.
         tokens: Output tokens, at most.
         judged: Whether a model grades every answer, which comes on top.
+        things: What is done: questions, answers, ...
     """
     known = f"; {total - todo} of {total} are finished already" if todo < total else ""
     judging = f", and {calls:,} short calls to judge the answers" if judged else ""
     err.print(
-        f"at most {calls:,} calls and {tokens:,} output tokens for {todo} questions{judging}{known}",
+        f"at most {calls:,} calls and {tokens:,} output tokens for {todo:,} {things}{judging}{known}",
         soft_wrap=True,
     )
 
@@ -214,12 +243,12 @@ def tell_spent(spent: Spent, seconds: float) -> None:
     )
 
 
-def _tell_failures(failed: Sequence[Done[Any]]) -> None:
+def _tell_failures(failed: Sequence[Done[Any]], things: str) -> None:
     for done in failed:
         words = f"failed: {done.question.question[:60]!r}: {type(done.error).__name__}: {done.error}"
         err.print(words, style="red", markup=False, soft_wrap=True)
     if failed:
-        err.print(f"{len(failed)} questions failed; run the same command again to retry them", style="red")
+        err.print(f"{len(failed)} {things} failed; run the same command again to retry them", style="red")
 
 
 @contextmanager

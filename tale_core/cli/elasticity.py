@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from tale_core.cli._engines import EngineName, EngineOption, RayAddressOption, Where, WorkersOption
 from tale_core.cli._measuring import (
     Bench,
     ConcurrencyOption,
@@ -53,6 +54,9 @@ def elasticity(
     grader: GraderOption = "auto",
     judge: JudgeOption = None,
     concurrency: ConcurrencyOption = 4,
+    engine: EngineOption = EngineName.LOCAL,
+    workers: WorkersOption = None,
+    ray_address: RayAddressOption = None,
     limit: LimitOption = None,
     results: OutOption = Path("run.sqlite"),
     html: Annotated[Path | None, typer.Option(help="Write an interactive page here.")] = None,
@@ -66,6 +70,7 @@ def elasticity(
     Asks every question without a budget and under each budget, and finds the rebound point, the ideal range and
     the collapse floor. Stopped at any moment, the same command goes on where it was.
     """
+    where = Where(engine=engine, workers=workers, address=ray_address)
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     grid = read_budgets(budgets)
     client = ChatClient.open(model, model_path=model_path)
@@ -80,7 +85,7 @@ def elasticity(
     )
     jobs = elasticity_jobs(dataset, settings, model=client.model, grader=grading)
     with Store(results) as store:
-        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency)
+        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency, where=where)
         bench.record("elasticity", dataset, settings, grading)
         worked = bench.work(jobs, calls=settings.calls, tokens=max_tokens, note=_so_far)
     curve = ElasticityCurve.of(worked.results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,7 +108,7 @@ def _estimate_job(question: str, budget: int, model: str) -> Job[Estimate]:
         key=result_key(kind="zero-shot", question=asked.id, model=model),
         kind="zero-shot",
         record=Estimate,
-        flow=lambda: ZeroShotEstimator().estimate(question),
+        flow=partial(ZeroShotEstimator().estimate, question),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from tale_core.cli._engines import EngineName, EngineOption, RayAddressOption, Where, WorkersOption
 from tale_core.cli._measuring import (
     Bench,
     ConcurrencyOption,
@@ -64,6 +65,9 @@ def search(
     grader: GraderOption = "auto",
     judge: JudgeOption = None,
     concurrency: ConcurrencyOption = 4,
+    engine: EngineOption = EngineName.LOCAL,
+    workers: WorkersOption = None,
+    ray_address: RayAddressOption = None,
     limit: LimitOption = None,
     results: OutOption = Path("run.sqlite"),
     skip_malformed: SkipOption = False,
@@ -75,6 +79,7 @@ def search(
     Needs questions whose answers are known. Results arrive in a SQLite file as they come; stopped at any
     moment, the same command goes on where it was.
     """
+    where = Where(engine=engine, workers=workers, address=ray_address)
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     client = ChatClient.open(model, model_path=model_path)
     judging = open_judge(grader, judge, client)
@@ -90,7 +95,7 @@ def search(
     )
     jobs = search_jobs(dataset, settings, model=client.model, grader=grading)
     with Store(results) as store:
-        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency)
+        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency, where=where)
         bench.record("search", dataset, settings, grading)
         each = SearchCost.bound(1, settings).calls
         worked = bench.work(jobs, calls=each, tokens=max_tokens, note=_so_far)

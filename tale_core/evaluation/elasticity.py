@@ -7,6 +7,7 @@ on the same questions (arXiv 2412.18547, section 3.2 and figure 2).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -119,23 +120,40 @@ def elasticity_jobs(
     """
     check_budgeted(get_style(settings.style))
     bind = get_grader(grader)
-    name = grader_name(grader)
-    return [_job(one, bind(one), settings, model=model, grader=name) for one in dataset.questions]
+    for question in dataset.questions:
+        bind(question)  # what cannot be graded fails here, once
+    return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Makes the measurement of one question; picklable, so that it can be made in another process."""
+
+    question: Question
+    """The question."""
+    settings: ElasticitySettings
+    """The grid, and how to ask."""
+    grader: str | Grader
+    """How to grade: a name or a grader."""
+
+    def __call__(self) -> Flow[Measurement]:
+        """Return the measurement."""
+        question = self.question
+        grade = get_grader(self.grader)(question)
+        return measure_elasticity(question.question, grade, self.settings, question_id=question.id)
 
 
 def _job(
-    question: Question, grade: Grade, settings: ElasticitySettings, *, model: str, grader: str
+    question: Question, settings: ElasticitySettings, *, model: str, grader: str | Grader
 ) -> Job[Measurement]:
-    def flow() -> Flow[Measurement]:
-        return measure_elasticity(question.question, grade, settings, question_id=question.id)
-
     key = result_key(
         kind="elasticity",
         question=question.id,
         model=model,
         settings=settings.model_dump(mode="json"),
-        grader=grader,
+        grader=grader_name(grader),
     )
+    flow = Measuring(question=question, settings=settings, grader=grader)
     return Job(question=question, key=key, kind="elasticity", record=Measurement, flow=flow)
 
 

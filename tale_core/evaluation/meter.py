@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tale_core.tokens import estimate_usage
-from tale_core.types import Record, Usage
+from tale_core.types import Record
 
 if TYPE_CHECKING:
     from tale_core.types import Call, ModelCall, ModelReply
@@ -58,13 +58,22 @@ class Meter:
         try:
             reply = self._call(call)
         except Exception:
-            self._add(failed=1)
+            self.count(call, None)
             raise
-        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
-        self._count(usage)
+        self.count(call, reply)
         return reply
 
-    def _count(self, usage: Usage) -> None:
+    def count(self, call: ModelCall, reply: ModelReply | None) -> None:
+        """Count one call that was made elsewhere.
+
+        Args:
+            call: The call.
+            reply: Its answer; None when it failed.
+        """
+        if reply is None:
+            self._add(failed=1)
+            return
+        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
         self._add(
             calls=1,
             input_tokens=usage.input_tokens,

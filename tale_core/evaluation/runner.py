@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import Field
 
+from tale_core.engines import Engine, LocalEngine
 from tale_core.errors import SpendingLimitError, StoreError
-from tale_core.flows import run_many
 from tale_core.types import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from tale_core.evaluation.datasets import Question
     from tale_core.evaluation.store import Store
@@ -37,21 +38,9 @@ class Job(Generic[R]):
     record: type[R]
     """The class of the result."""
     flow: Callable[[], Flow[R]]
-    """Makes the flow that leads to the result."""
+    """Makes the flow that leads to the result; picklable where the flow is to run in another process."""
     label: str = ""
     """What works on the question, where one question has several jobs."""
-
-    def resumable(self, store: Store, *, model: str, judge: str | None = None) -> Flow[R]:
-        """Return the flow so that it keeps its calls and its result, and repeats no call that is kept.
-
-        Args:
-            store: Where to keep them.
-            model: Names the model.
-            judge: Names the model that judges, where it is another one.
-        """
-        result = yield from store.remember(self.flow(), model=model, judge=judge)
-        store.put(self.key, self.kind, result, model=model, question_id=self.question.id)
-        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +115,13 @@ class _Tally:
 def run_jobs(
     jobs: Sequence[Job[R]],
     store: Store,
-    call: Call,
+    engine: Call | Engine,
     *,
     model: str,
     judge: str | None = None,
     concurrency: int = 4,
     on_progress: Callable[[Progress, Done[R]], None] | None = None,
-) -> Iterator[Done[R]]:
+) -> Generator[Done[R], None, None]:
     """Work on many questions at a bounded concurrency and yield each as it ends.
 
     Questions whose result is kept already come first and cost nothing. A question that fails costs only
@@ -141,29 +130,35 @@ def run_jobs(
     Args:
         jobs: What to do.
         store: Where calls and results are kept.
-        call: Answers one `ModelCall`; called from several threads at once.
+        engine: Where flows run; or what answers one `ModelCall`, called from several threads of this process.
         model: Names the model; part of every key.
         judge: Names the model that answers calls of role ``judge``, where it is another one.
-        concurrency: How many questions are under way at a time.
+        concurrency: How many questions are under way at a time, where ``engine`` does not say.
         on_progress: Told after every question, once the consumer has seen it, from this thread.
 
     Raises:
         StoreError: The results file cannot be written; what is in it is kept.
+        SpendingLimitError: What may be spent is spent; what is there is kept.
+        EngineError: Flows cannot run where they are to run.
         Exception: The error of the last of so many questions that failed in a row that the model must be gone.
     """
+    if not isinstance(engine, Engine):
+        engine = LocalEngine(engine, concurrency=concurrency)
     tally = _Tally(total=len(jobs))
-    for done in _ended(jobs, store, call, model=model, judge=judge, concurrency=concurrency):
-        tally.count(done)
-        yield done
-        if on_progress is not None:
-            on_progress(tally.progress(), done)
-        if done.error is not None and tally.in_a_row >= max(_FAILURES_IN_A_ROW, 2 * concurrency):
-            raise done.error
+    # Closed at once when it is left, not when it is collected: the store may be closed by then.
+    with closing(_ended(jobs, store, engine, model=model, judge=judge)) as ended:
+        for done in ended:
+            tally.count(done)
+            yield done
+            if on_progress is not None:
+                on_progress(tally.progress(), done)
+            if done.error is not None and tally.in_a_row >= max(_FAILURES_IN_A_ROW, 2 * engine.concurrency):
+                raise done.error
 
 
 def _ended(
-    jobs: Sequence[Job[R]], store: Store, call: Call, *, model: str, judge: str | None, concurrency: int
-) -> Iterator[Done[R]]:
+    jobs: Sequence[Job[R]], store: Store, engine: Engine, *, model: str, judge: str | None
+) -> Generator[Done[R], None, None]:
     pending: list[Job[R]] = []
     for job in jobs:
         result = store.get(job.key, job.record)
@@ -171,11 +166,14 @@ def _ended(
             pending.append(job)
         else:
             yield Done(question=job.question, result=result, known=True)
-    flows = (job.resumable(store, model=model, judge=judge) for job in pending)
-    for outcome in run_many(flows, call, concurrency=concurrency):
-        job = pending[outcome.index]
-        if isinstance(outcome.error, StoreError | SpendingLimitError):
-            raise outcome.error
-        if outcome.error is not None:
-            store.note_failure(job.key, job.question.id, outcome.error)
-        yield Done(question=job.question, result=outcome.value, error=outcome.error)
+    memory = store.memory(model=model, judge=judge)
+    with closing(engine.drive((job.flow for job in pending), memory)) as outcomes:
+        for outcome in outcomes:
+            job = pending[outcome.index]
+            if isinstance(outcome.error, StoreError | SpendingLimitError):
+                raise outcome.error
+            if outcome.error is not None:
+                store.note_failure(job.key, job.question.id, outcome.error, label=job.label)
+            elif outcome.value is not None:
+                store.put(job.key, job.kind, outcome.value, model=model, question_id=job.question.id)
+            yield Done(question=job.question, result=outcome.value, error=outcome.error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tale_core.evaluation.datasets import Dataset, Question
     from tale_core.evaluation.graders import Grader
-    from tale_core.types import Flow, Grade
+    from tale_core.types import Flow
 
 
 def search_jobs(
@@ -39,25 +40,38 @@ def search_jobs(
     """
     search_budget("", bool, **settings.model_dump()).close()  # wrong settings fail here, once
     bind = get_grader(grader)
-    return [
-        _job(question, bind(question), settings, model=model, grader=grader_name(grader))
-        for question in dataset.questions
-    ]
+    for question in dataset.questions:
+        bind(question)  # so does a reference answer that cannot be read
+    return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
 
 
-def _job(
-    question: Question, grade: Grade, settings: SearchSettings, *, model: str, grader: str
-) -> Job[SearchTrace]:
-    def flow() -> Flow[SearchTrace]:
-        return search_budget(question.question, grade, question_id=question.id, **settings.model_dump())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searching:
+    """Makes the search of one question; picklable, so that it can be made in another process."""
 
+    question: Question
+    """The question."""
+    settings: SearchSettings
+    """How to search."""
+    grader: str | Grader
+    """How to grade: a name or a grader."""
+
+    def __call__(self) -> Flow[SearchTrace]:
+        """Return the search."""
+        grade = get_grader(self.grader)(self.question)
+        settings = self.settings.model_dump()
+        return search_budget(self.question.question, grade, question_id=self.question.id, **settings)
+
+
+def _job(question: Question, settings: SearchSettings, *, model: str, grader: str | Grader) -> Job[SearchTrace]:
     key = result_key(
         kind="search",
         question=question.id,
         model=model,
         settings=settings.model_dump(mode="json"),
-        grader=grader,
+        grader=grader_name(grader),
     )
+    flow = Searching(question=question, settings=settings, grader=grader)
     return Job(question=question, key=key, kind="search", record=SearchTrace, flow=flow)
 
 
