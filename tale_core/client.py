@@ -55,6 +55,10 @@ class ChatClient:
     growing pauses. Errors that the model's server reports reach the caller as the SDK's own. A client can be
     pickled; its key stays behind, and whoever unpickles it reads a key from the environment as `open` does.
 
+    Further samples of a call (``sample`` 1, 2, ...) are seeded with their number, so that they differ where the
+    temperature allows it. The first one, sample 0, is sent without a seed, as any plain question is: the server
+    draws it as it likes, and measuring single answers asks nothing of servers that know no seed.
+
     Args:
         base_url: The API's address, ending in ``/v1`` or the like.
         model: The model's name on that server.
