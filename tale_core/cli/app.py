@@ -12,6 +12,7 @@ from tale_core.cli.ask import ask
 from tale_core.cli.demo import demo
 from tale_core.cli.doctor import doctor
 from tale_core.cli.elasticity import elasticity
+from tale_core.cli.export import export
 from tale_core.cli.fit import fit
 from tale_core.cli.search import search
 from tale_core.cli.tune import tune
@@ -24,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (ask, doctor, demo, search, elasticity, fit, tune):
+for command in (ask, doctor, demo, search, elasticity, fit, tune, export):
     app.command()(guarded(command))
 
 
