@@ -7,6 +7,7 @@ from tale_core.training.card import Facts, Lengths
 from tale_core.training.examples import Answer, Example, agreed_answer, examples_of
 from tale_core.training.export import ExportSettings, export_run, read_export, side_of
 from tale_core.training.formats import OpenAIChat, OpenAIPreference, check_openai
+from tale_core.training.rewards import brevity, concise_reward, correct_reward, reward
 
 __all__ = [
     "Answer",
@@ -17,9 +18,13 @@ __all__ = [
     "OpenAIChat",
     "OpenAIPreference",
     "agreed_answer",
+    "brevity",
     "check_openai",
+    "concise_reward",
+    "correct_reward",
     "examples_of",
     "export_run",
     "read_export",
+    "reward",
     "side_of",
 ]

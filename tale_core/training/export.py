@@ -84,7 +84,7 @@ def side_of(question: str, *, seed: int, test_share: float) -> Side:
 
     Example:
         >>> [side_of(f"{n} + 1?", seed=1024, test_share=0.5) for n in range(4)]
-        ['test', 'train', 'train', 'test']
+        ['test', 'test', 'test', 'train']
     """
     digest = hashlib.sha256(f"{seed}\0{question_key(question)}".encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
