@@ -7,6 +7,7 @@ that it can read. The bound function then never fails: it says correct, wrong or
 from __future__ import annotations
 
 import importlib
+import re
 import string
 import unicodedata
 from collections.abc import Callable
@@ -26,6 +27,7 @@ Grader: TypeAlias = Callable[[Question], Grade]
 
 # reasoning-gym gives partial credit for form; only a full score is an answer.
 _FULL_SCORE = 0.99
+_WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 def exact(question: Question) -> Grade:
@@ -259,8 +261,12 @@ def grader_name(grader: str | Grader) -> str:
 
 
 def _final(text: str) -> str:
+    """Return what math-verify is to read: formulas between dollar signs, prose with a number as it is."""
     marked = marked_answer(text)
-    return strip_thinking(text) if marked is None else f"${marked.strip('$')}$"
+    if marked is None:
+        return strip_thinking(text)
+    bare = marked.replace("\\$", "").replace("$", "")
+    return bare if "\\" not in bare and _WORD.search(bare) else f"${bare}$"
 
 
 def _normalized(text: str) -> str:

@@ -26,11 +26,11 @@ from tale_core.evaluation import Question, Store
 from tale_core.evaluation.benchmark import Sampling, attempt, setup_of
 from tale_core.evaluation.graders import numeric
 from tale_core.evaluation.methods import (
+    Concise,
     Conditions,
     Method,
     Said,
     Vanilla,
-    Worded,
     ask,
     get_method,
     method_names,
@@ -399,7 +399,7 @@ def test_what_decides_a_methods_calls_is_part_of_its_key() -> None:
         get_method("self-consistency").under(Conditions()),
         SelfConsistency(temperature=0.5),
         SelfConsistency(most=3),
-        get_method("concise")(after="Really."),
+        Concise(after="Really."),
     ]
     keys = [setup(method) for method in methods]
     assert len(set(keys)) == len(keys)
@@ -414,7 +414,7 @@ def test_what_a_profile_says_of_its_own_making_is_no_part_of_the_key() -> None:
 
 def test_the_wording_of_a_method_can_be_changed_where_it_is_made() -> None:
     model = ScriptedModel("7")
-    run(Worded.__subclasses__()[0](system="Be brief.", after="In one line.").answer(QUESTION), model)
+    run(Concise(system="Be brief.", after="In one line.").answer(QUESTION), model)
     assert system(model.calls[0]) == "Be brief."
     assert asked(model.calls[0]) == f"{QUESTION}\n\nIn one line."
 
