@@ -9,11 +9,13 @@ import typer
 import tale_core
 from tale_core.cli._shared import guarded, out
 from tale_core.cli.ask import ask
+from tale_core.cli.bench import bench
 from tale_core.cli.demo import demo
 from tale_core.cli.doctor import doctor
 from tale_core.cli.elasticity import elasticity
 from tale_core.cli.export import export
 from tale_core.cli.fit import fit
+from tale_core.cli.report import report
 from tale_core.cli.search import search
 from tale_core.cli.tune import tune
 
@@ -25,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (ask, doctor, demo, search, elasticity, fit, tune, export):
+for command in (ask, doctor, demo, search, elasticity, fit, tune, bench, report, export):
     app.command()(guarded(command))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -152,11 +153,12 @@ def bench_jobs(
             else "a benchmark needs methods, got none"
         )
     bind = get_grader(grader)
-    kept = Sampling() if sampling is None else sampling
-    bound = [(question, bind(question)) for question in dataset.questions]
+    for question in dataset.questions:
+        bind(question)  # a reference answer that cannot be read fails here
+    asked = Sampling() if sampling is None else sampling
     return [
-        _job(dataset.source, *bound[number], method, kept, model=model, grader=grader_name(grader))
-        for number in range(len(bound))
+        _job(question, method, asked, data=dataset.source, model=model, grader=grader)
+        for number, question in enumerate(dataset.questions)
         for method in _rotated(methods, number)
     ]
 
@@ -188,23 +190,43 @@ def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> 
     )[:_SETUP_DIGITS]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempting:
+    """Makes the flow of one method and one question; picklable, so that it can be made in another process."""
+
+    method: Method
+    """How to answer."""
+    question: Question
+    """The question."""
+    grader: str | Grader
+    """How to grade: a name or a grader."""
+    sampling: Sampling
+    """What applies to every call."""
+    data: str
+    """Names the questions."""
+    setup: str
+    """The digest of `setup_of`."""
+
+    def __call__(self) -> Flow[Attempt]:
+        """Return the flow."""
+        grade = get_grader(self.grader)(self.question)
+        return attempt(
+            self.method, self.question, grade, sampling=self.sampling, data=self.data, setup=self.setup
+        )
+
+
 def _job(
-    data: str,
-    question: Question,
-    grade: Grade,
-    method: Method,
-    sampling: Sampling,
-    *,
-    model: str,
-    grader: str,
+    question: Question, method: Method, sampling: Sampling, *, data: str, model: str, grader: str | Grader
 ) -> Job[Attempt]:
-    setup = setup_of(method, sampling, model=model, grader=grader)
+    setup = setup_of(method, sampling, model=model, grader=grader_name(grader))
     return Job(
         question=question,
         key=f"{setup}.{result_key(question=question.id, text=question.question)}",
         kind=KIND,
         record=Attempt,
-        flow=lambda: attempt(method, question, grade, sampling=sampling, data=data, setup=setup),
+        flow=Attempting(
+            method=method, question=question, grader=grader, sampling=sampling, data=data, setup=setup
+        ),
         label=method.label,
     )
 

@@ -105,6 +105,30 @@ def ratio_interval(values: Sequence[float], baseline: Sequence[float]) -> Interv
     return _bootstrapped((values, baseline), ratio)
 
 
+def paired_share_interval(gained: int, lost: int, pairs: int) -> Interval:
+    """Return the interval of the difference of two shares on the same questions.
+
+    The adjusted Wald interval of D. G. Bonett and R. M. Price (Journal of Educational and Behavioral
+    Statistics 37, 2012). Unlike a bootstrap it does not shrink to nothing where both agree on every question.
+
+    Args:
+        gained: Questions that only the new way answered correctly.
+        lost: Questions that only the baseline answered correctly.
+        pairs: All questions that both answered, at least 1.
+
+    Raises:
+        InvalidValueError: The counts cannot be meant.
+    """
+    if min(gained, lost) < 0 or pairs < 1 or gained + lost > pairs:
+        raise InvalidValueError(
+            f"counts must be at least 0 and fit into the pairs, got gained={gained}, lost={lost}, pairs={pairs}"
+        )
+    up, down = (gained + 1) / (pairs + 2), (lost + 1) / (pairs + 2)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    half = z * math.sqrt((up + down - (up - down) ** 2) / (pairs + 2))
+    return Interval(low=max(-1.0, up - down - half), high=min(1.0, up - down + half))
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Return the two-sided p-value of the exact McNemar test (Q. McNemar, 1947).
 
