@@ -5,13 +5,13 @@ One module per command; `tale_core.cli.app` registers them.
 
 import sys
 
-from tale_core.errors import MissingExtraError
-
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line."""
+    from tale_core.errors import MissingExtraError  # noqa: PLC0415  # not a name of this package
+
     try:
         import rich  # noqa: F401, PLC0415  # typer would fail without it only when it prints
         import typer  # noqa: F401, PLC0415
