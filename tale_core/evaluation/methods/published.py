@@ -15,6 +15,8 @@ from tale_core.probing import check_budgeted
 from tale_core.prompts import get_style
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tale_core.evaluation.methods.base import Method
 
 _PAPER = "Han et al., arXiv 2412.18547"
@@ -68,7 +70,6 @@ class TaleAsPublished(Styled):
             )
 
         class Chosen(TaleStyle):
-            name: ClassVar = f"tale:{argument}"
             style: str = found.name
             budget: int | None = int(number) if at else None
 
@@ -82,7 +83,7 @@ class TaleAsPublished(Styled):
 class TaleStyle(Styled):
     """The published method in another style, its budget estimated, or one for all questions."""
 
-    name: ClassVar = "tale:STYLE@BUDGET"
+    name: ClassVar = "tale"
     source: ClassVar = f"{_PAPER}, in a style of this project"
 
     style: str
@@ -90,6 +91,19 @@ class TaleStyle(Styled):
     budget: int | None = Field(default=None, ge=1)
     """Output tokens for every question; None asks the model, as published."""
 
+    @property
+    def label(self) -> str:
+        """The name that leads to it: ``tale:STYLE`` or ``tale:STYLE@BUDGET``."""
+        return f"{self.name}:{self.style}" + ("" if self.budget is None else f"@{self.budget}")
+
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
         return TaleMethod(style=self.style, estimator=self.budget, policy=_UNBOUNDED)
+
+    def __reduce__(self) -> tuple[Callable[..., TaleStyle], tuple[str, int | None]]:
+        # The class that a name leads to is made on the spot, where another process does not find it.
+        return _style, (self.style, self.budget)
+
+
+def _style(style: str, budget: int | None) -> TaleStyle:
+    return TaleStyle(style=style, budget=budget)

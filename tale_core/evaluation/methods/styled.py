@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 class Styled(Method):
     """A method that is a way of asking of `TaleMethod`."""
 
+    @abstractmethod
     def tale(self) -> TaleMethod:
         """Return the way of asking; called once."""
-        raise NotImplementedError
 
     @cached_property
     def asking(self) -> TaleMethod:

@@ -81,8 +81,9 @@ class TaleAdaptive(_Estimated):
 
     What it answers therefore depends on what came before: the order of the questions, how many are under way
     at a time, and where a run was stopped, since a run that goes on begins to learn anew. One question at a
-    time, uninterrupted, it repeats itself exactly. A worker on another machine learns from its own questions
-    alone. It may take over after 20 answers in place of the usual 50, since few benchmarks are long.
+    time, uninterrupted, it repeats itself exactly. It learns within one process: where every question goes to
+    another (``--engine ray``), it is the zero-shot estimator. It may take over after 20 answers in place of the
+    usual 50, since few benchmarks are long.
     """
 
     name: ClassVar = "tale-adaptive"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,8 +23,8 @@ from tale_core import (
     ZeroShotEstimator,
     run,
 )
-from tale_core.evaluation import Question, Store
-from tale_core.evaluation.benchmark import Sampling, attempt, setup_of
+from tale_core.evaluation import Dataset, Question, Store, run_jobs
+from tale_core.evaluation.benchmark import Sampling, attempt, bench_jobs, setup_of
 from tale_core.evaluation.graders import numeric
 from tale_core.evaluation.methods import (
     Concise,
@@ -384,6 +385,16 @@ def test_a_method_of_ones_own_is_found_by_its_import_path() -> None:
     assert only_call(f"{__name__}:Telegram").messages[-1].content.startswith(QUESTION)
 
 
+@pytest.mark.parametrize("name", [*method_names(), "tale:words", "tale:exemplars@120"])
+def test_a_method_works_alike_in_another_process(name: str) -> None:
+    method = get_method(name).under(EVERYTHING)
+    sent = pickle.loads(pickle.dumps(method))  # noqa: S301  # our own
+    assert (sent.label, sent.settings()) == (method.label, method.settings())
+    model = ScriptedModel("seven words that stand for vanilla's answer", estimate="[[40]]", reason="so 7")
+    run(sent.answer(QUESTION), model)
+    assert model.calls == calls_of(name)
+
+
 def setup(method: Method) -> str:
     return setup_of(method, Sampling(), model="m", grader="auto")
 
@@ -425,3 +436,26 @@ def test_zero_shot_is_named_as_a_call_to_pay_for() -> None:
     assert get_method("tale-fitted").under(EVERYTHING).most_calls == 1
     zero_shot = Conditions(estimator=ZeroShotEstimator())
     assert get_method("tale-fitted").under(zero_shot).most_calls == 2
+
+
+def test_all_methods_in_one_run_are_kept_and_a_second_run_asks_for_nothing() -> None:
+    questions = tuple(Question.of(f"How much is 3 + {number}?", str(3 + number)) for number in range(3))
+    methods = [get_method(name).under(EVERYTHING) for name in (*method_names(), "tale:words@80")]
+    made: list[ModelCall] = []
+
+    def answer(call: ModelCall) -> ModelReply:
+        made.append(call)
+        right = next(str(3 + number) for number in range(3) if f"3 + {number}?" in asked(call))
+        return ModelReply(text=f"[[{40 if call.role == 'estimate' else right}]]", usage=Usage(output_tokens=9))
+
+    store = Store(":memory:")
+    jobs = bench_jobs(Dataset(source="sums", questions=questions), methods, model="m")
+    first = list(run_jobs(jobs, store, answer, model="m", concurrency=1))
+    calls = len(made)
+    second = list(run_jobs(jobs, store, answer, model="m"))
+    assert [done.error for done in first] == [None] * len(jobs)
+    assert all(done.known for done in second)
+    assert len(made) == calls
+    assert {done.result.correct for done in first if done.result} == {True}
+    once = {call.model_dump_json(exclude={"role", "framing"}) for call in made}
+    assert len(once) == calls  # vanilla's answers among them, which self-consistency shares
