@@ -3,6 +3,7 @@
   const report = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const PAGE = 50;
+  const PLACES = ["top left", "bottom right", "top right", "bottom left"];
   const VERDICTS = { correct: "right", wrong: "wrong", unreadable: "no answer in it", error: "error" };
   let section = report.sections[0];
   let spending = null;
@@ -85,6 +86,7 @@
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("ink"), size: 13 },
       margin: { l: 60, r: 24, t: 16, b: 54 }, hovermode: "closest", showlegend: false,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: color("quiet"), activecolor: color("accent") },
       hoverlabel: { bgcolor: color("card"), bordercolor: color("line"), font: { color: color("ink") } },
       ...more, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis },
     };
@@ -98,7 +100,7 @@
     return {
       type: "scatter", mode: "markers+text", x: list.map((one) => one.spend), y: list.map((one) => one.accuracy),
       error_x: interval("spend_low", "spend_high", "spend"), error_y: interval("low", "high", "accuracy"),
-      text: list.map((one) => one.label), textposition: "top right", textfont: { color: color("ink"), size: 12 },
+      text: list.map((one) => one.label), textposition: list.map((one) => one.place), textfont: { color: color("ink"), size: 12 },
       marker: { size: 11, symbol, color: color(name), line: { width: 1, color: color("card") } },
       customdata: list.map((one) => [one.spend_text, percent(one.accuracy), `${percent(one.low)} to ${percent(one.high)}`]),
       hovertemplate: "<b>%{text}</b><br>%{customdata[0]} a question<br>%{customdata[1]} correct (%{customdata[2]})<extra></extra>",
@@ -108,6 +110,8 @@
   function drawFrontier() {
     fill("spending", ...(spending ? spending.lines.map((text) => node("li", {}, text)) : []));
     if (!spending) { Plotly.purge(at("frontier")); return; }
+    // Neighbours differ little in spend: their labels take turns around their points.
+    spending.points.forEach((one, number) => { one.place = PLACES[number % PLACES.length]; });
     const efficient = spending.points.filter((one) => one.efficient);
     const stairs = {
       type: "scatter", mode: "lines", x: efficient.map((one) => one.spend), y: efficient.map((one) => one.accuracy),
