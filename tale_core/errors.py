@@ -16,6 +16,7 @@
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
+    ├── TrainingError                      a training that cannot start, or cannot lead anywhere
     ├── StoreError                         a results file that cannot be opened, read or written
     ├── EngineError                        flows cannot run where they are to run, or failed there
     ├── UnmeasuredUsageError               a figure was asked for that was not measured
@@ -146,6 +147,10 @@ class EmptyAnswerError(TaleError):
 
 class SpendingLimitError(TaleError):
     """A measurement has spent what it was allowed to; everything answered by then is kept."""
+
+
+class TrainingError(TaleError):
+    """A training that cannot start on this model or this machine, or that cannot lead anywhere."""
 
 
 class StoreError(TaleError):

@@ -63,6 +63,21 @@ class ProfilePoint(Record):
     """Share of correct answers."""
 
 
+class Trained(Record):
+    """What a model was trained from (``tale internalise``)."""
+
+    base: str
+    """The model it was: a folder, a name on the hub, or a GGUF file."""
+    base_digest: str = ""
+    """SHA-256 of that file, or the commit on the hub, where there is one."""
+    method: str
+    """``sft``, ``dpo`` or ``grpo``."""
+    data_digest: str
+    """SHA-256 of the lines it was trained on; the card of the data says the same."""
+    examples: int = Field(ge=0)
+    """How many lines those are."""
+
+
 class Profile(Record):
     """What is known about one model: the style it obeys, a budget that works, its bounds.
 
@@ -96,6 +111,8 @@ class Profile(Record):
     """Day of the measurement, as YYYY-MM-DD."""
     version: str = ""
     """Version of this package that did the measurement, and its commit where it is known."""
+    trained: Trained | None = None
+    """What the model was trained from, where it was trained to be concise by itself."""
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:

@@ -15,6 +15,7 @@ from tale_core.cli.doctor import doctor
 from tale_core.cli.elasticity import elasticity
 from tale_core.cli.export import export
 from tale_core.cli.fit import fit
+from tale_core.cli.internalise import internalise
 from tale_core.cli.report import report
 from tale_core.cli.search import search
 from tale_core.cli.tune import tune
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (ask, doctor, demo, search, elasticity, fit, tune, bench, report, export):
+for command in (ask, doctor, demo, search, elasticity, fit, tune, bench, report, export, internalise):
     app.command()(guarded(command))
 
 

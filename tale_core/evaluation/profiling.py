@@ -164,8 +164,6 @@ def make_profile(
         model_digest: Digest of its weights, where it is known.
         proof: What other questions showed.
     """
-    from tale_core import __version__  # noqa: PLC0415  # the package imports its parts
-
     chosen = result.chosen
     points = tuple(_curve(result, chosen))
     floor = min((point.budget for point in points if point.budget), default=None)
@@ -182,8 +180,15 @@ def make_profile(
         chosen_on=f"{tuned_on.source} ({len(tuned_on)} questions, digest {tuned_on.digest})",
         model_digest=model_digest,
         date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
-        version=" ".join(filter(None, (__version__, _commit()))),
+        version=package_version(),
     )
+
+
+def package_version() -> str:
+    """Return the version of this package, with its commit where it is used from a checkout."""
+    from tale_core import __version__  # noqa: PLC0415  # the package imports its parts
+
+    return " ".join(filter(None, (__version__, _commit())))
 
 
 def _commit() -> str:

@@ -7,7 +7,9 @@ from tale_core.training.card import Facts, Lengths
 from tale_core.training.examples import Answer, Example, agreed_answer, examples_of
 from tale_core.training.export import ExportSettings, export_run, read_export, side_of
 from tale_core.training.formats import OpenAIChat, OpenAIPreference, check_openai
+from tale_core.training.internalise import Standing, Training, internalise
 from tale_core.training.rewards import brevity, concise_reward, correct_reward, reward
+from tale_core.training.settings import TrainingSettings
 
 __all__ = [
     "Answer",
@@ -17,6 +19,9 @@ __all__ = [
     "Lengths",
     "OpenAIChat",
     "OpenAIPreference",
+    "Standing",
+    "Training",
+    "TrainingSettings",
     "agreed_answer",
     "brevity",
     "check_openai",
@@ -24,6 +29,7 @@ __all__ = [
     "correct_reward",
     "examples_of",
     "export_run",
+    "internalise",
     "read_export",
     "reward",
     "side_of",
