@@ -38,7 +38,8 @@ class RayEngine:
     """Runs flows in worker processes of a Ray cluster.
 
     The machines need this package with the extras that the work needs, and the model's key in the environment
-    in which Ray was started there: keys are read where calls are made, and never sent.
+    in which Ray was started there: keys are read where calls are made, and never sent. Whoever reaches the
+    ports of a Ray cluster can run code on it: keep it in a network of its own.
 
     Args:
         call: Answers one `ModelCall`; must be picklable, as a `ChatClient` from ``ChatClient.open`` is. Each
@@ -111,11 +112,11 @@ class RayEngine:
             self._ray.shutdown()
 
     def _join(self) -> None:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is None and "RAY_ADDRESS" not in os.environ:
-            # For nobody but us: without a dashboard, without reports to Ray's makers, and on loopback.
+            # For nobody but us: without a dashboard, and without reports to Ray's makers.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            quiet["include_dashboard"] = False
         try:
             self._ray.init(address=self._address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as exc:
