@@ -123,7 +123,9 @@ def test_the_published_sentences_stand_at_the_end_word_for_word(
 
 
 def test_direct_speaks_of_the_question_that_follows() -> None:
-    sentence = "Please answer the following question and give the answer directly without any reasoning process."
+    sentence = (
+        "Please answer the following question and give the answer directly without any reasoning process."
+    )
     asked = get_style("direct").frame(ENGLISH, None).apply(ENGLISH)
     assert asked == f"{sentence}\n\n{ENGLISH}"
 

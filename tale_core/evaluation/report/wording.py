@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tale_core.evaluation.report.published import COLUMNS
 from tale_core.evaluation.report.summary import BASELINE, LOWER_BOUND
+from tale_core.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from tale_core.evaluation.report.published import PublishedRow
     from tale_core.evaluation.report.spending import Measure, Point, Spending
     from tale_core.evaluation.report.summary import Comparison, MethodSummary, Summary
-    from tale_core.evaluation.statistics import Interval
 
 NOTHING = "-"
 _FEW = 30
@@ -26,7 +26,7 @@ MEASURES: dict[Measure, str] = {
 """What a spend is counted in, in words."""
 
 HEADER = (
-    "method", "n", "errors", "correct", "interval", "output", "answer", "estimator", "thinking", "input",
+    "method", "n", "errors", "cut", "correct", "interval", "output", "answer", "estimator", "thinking", "input",
     "saved", "vs direct", "no worse", "cost", "p50", "p95", "events",
 )  # fmt: skip
 """The columns of the table."""
@@ -39,7 +39,8 @@ _NOTE_TOKENS = (
 _NOTE_SAVED = (
     "Saved: net, of all calls, against vanilla, on the questions that both answered; vs direct: the same "
     "against direct. No worse: whether accuracy falls by no more than the margin; yes and no mean that the "
-    "whole interval says so. Errors are the provider's: they are no wrong answers, and in no mean."
+    "whole interval says so. Errors are the provider's: they are no wrong answers, and in no mean. Cut: "
+    "answers with a call that ended at the output cap."
 )
 _NOTE_INTERVALS = (
     "Intervals are 95%: Wilson for shares, Bonett and Price for paired changes, paired bootstrap for tokens."
@@ -48,7 +49,7 @@ NOTES = (_NOTE_TOKENS, _NOTE_SAVED, _NOTE_INTERVALS)
 """How the table is to be read."""
 GROUPS = (
     ("method", "n", "correct", "interval", "output", "estimator", "thinking", "saved"),
-    ("method", "errors", "input", "vs direct", "no worse", "cost", "p50", "p95", "events"),
+    ("method", "errors", "cut", "input", "vs direct", "no worse", "cost", "p50", "p95", "events"),
 )
 """The columns as two tables that fit a terminal."""
 
@@ -92,9 +93,8 @@ def spending_lines(spending: Spending) -> tuple[str, ...]:
         for point in spending.points
         if point.efficient
     )
-    lines = [
-        f"Beaten by no other method, by mean {unit} on the {spending.questions} questions that all answered: {frontier}."
-    ]
+    asked = f"on the {spending.questions} questions that all answered"
+    lines = [f"Beaten by no other method, by mean {unit} {asked}: {frontier}."]
     lines += [_beaten(point, spending.measure) for point in spending.points if not point.efficient]
     if spending.left_out:
         lines.append(f"Left out here, with too few answers: {', '.join(spending.left_out)}.")
@@ -160,6 +160,7 @@ def _row(one: MethodSummary, margin: float) -> tuple[str, ...]:
         one.label,
         str(one.questions),
         str(one.errors),
+        str(one.cut),
         f"{one.accuracy:.0%}",
         _percents(one.accuracy_interval),
         mark + amount(one.net_tokens),
@@ -199,9 +200,10 @@ def _saving(found: Comparison) -> str:
     if found.saved is None or found.saved_answer is None or found.saved_interval is None:
         return "the baseline took no output tokens, so no saving can be stated"
     about = "about " if found.estimated else ""
-    net = f" net, interval {_percents(found.saved_interval)}"
     if found.saved < 0:
-        return f"costs {about}{-found.saved:.0%} more output tokens{net}"
+        more = Interval(low=-found.saved_interval.high, high=-found.saved_interval.low)
+        return f"costs {about}{-found.saved:.0%} more output tokens net, interval {_percents(more)}"
+    net = f" net, interval {_percents(found.saved_interval)}"
     same = f"{found.saved_answer:.0%}" == f"{found.saved:.0%}"
     gross = "" if same else f"{about}{found.saved_answer:.0%} of output tokens, "
     tokens = " of output tokens" if same else ""

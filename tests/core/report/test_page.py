@@ -73,10 +73,15 @@ def test_the_figures_sentences_and_plots_are_there(page):
     assert "saves" in page.inner_text("#sentences")
     assert texts(page, "#figures .badge") == ["not shown", "not shown"]
     assert page.locator("#frontier .point").count() == 3
+    assert texts_of_plot(page) == {"vanilla", "tale", "direct"}
     assert page.locator("#tokens .boxlayer .trace").count() == 3
     assert "GPT-4o-mini" in page.inner_text("#published")
     assert "other on gsm8k.jsonl, compared with" in page.inner_text("#comparisons")
     assert "Errors are the provider's" in page.inner_text("#notes")
+
+
+def texts_of_plot(page: Page) -> set[str]:
+    return {text for text in page.locator("#frontier .textpoint").all_text_contents() if text}
 
 
 def test_texts_of_models_stay_texts(page):
@@ -123,6 +128,7 @@ def test_a_question_opens_to_all_answers_side_by_side(page):
 
 
 def test_another_benchmark_can_be_chosen(page):
+    assert page.locator("#section").is_visible()
     page.select_option("#section", "1")
     assert page.inner_text("#title") == "other on gsm8k.jsonl"
     assert texts(page, "#figures tbody td:first-child") == ["vanilla"]

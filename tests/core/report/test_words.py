@@ -53,7 +53,7 @@ def test_a_method_that_costs_more_is_said_to_cost_more():
     found = summary(
         {"vanilla": answers("vanilla", [True] * 2, [100] * 2), "long": answers("long", [True] * 2, [150] * 2)}
     )
-    assert sentences(found)["long"].startswith("costs 50% more output tokens net, interval -50 to -50%;")
+    assert sentences(found)["long"].startswith("costs 50% more output tokens net, interval 50 to 50%;")
 
 
 def test_what_a_tokenizer_counted_is_marked_everywhere():

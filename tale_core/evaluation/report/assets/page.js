@@ -3,7 +3,8 @@
   const report = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const PAGE = 50;
-  const PLACES = ["top left", "bottom right", "top right", "bottom left"];
+  const PLACES = ["top right", "bottom right", "top left", "bottom left"];
+  const [HEIGHT, MARGIN, BOTTOM, TOP] = [430, { l: 60, r: 24, t: 16, b: 54 }, -0.02, 1.06];
   const VERDICTS = { correct: "right", wrong: "wrong", unreadable: "no answer in it", error: "error" };
   let section = report.sections[0];
   let spending = null;
@@ -85,7 +86,7 @@
     const axis = { gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line"), automargin: true };
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("ink"), size: 13 },
-      margin: { l: 60, r: 24, t: 16, b: 54 }, hovermode: "closest", showlegend: false,
+      margin: MARGIN, hovermode: "closest", showlegend: false,
       modebar: { bgcolor: "rgba(0,0,0,0)", color: color("quiet"), activecolor: color("accent") },
       hoverlabel: { bgcolor: color("card"), bordercolor: color("line"), font: { color: color("ink") } },
       ...more, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis },
@@ -100,27 +101,48 @@
     return {
       type: "scatter", mode: "markers+text", x: list.map((one) => one.spend), y: list.map((one) => one.accuracy),
       error_x: interval("spend_low", "spend_high", "spend"), error_y: interval("low", "high", "accuracy"),
-      text: list.map((one) => one.label), textposition: list.map((one) => one.place), textfont: { color: color("ink"), size: 12 },
+      text: list.map((one) => one.shown), textposition: list.map((one) => one.place), textfont: { color: color("ink"), size: 12 },
       marker: { size: 11, symbol, color: color(name), line: { width: 1, color: color("card") } },
-      customdata: list.map((one) => [one.spend_text, percent(one.accuracy), `${percent(one.low)} to ${percent(one.high)}`]),
-      hovertemplate: "<b>%{text}</b><br>%{customdata[0]} a question<br>%{customdata[1]} correct (%{customdata[2]})<extra></extra>",
+      customdata: list.map((one) => [one.label, one.spend_text, percent(one.accuracy), `${percent(one.low)} to ${percent(one.high)}`]),
+      hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]} a question<br>%{customdata[2]} correct (%{customdata[3]})<extra></extra>",
     };
+  }
+
+  // A label stands where it covers no point and no other label, or else only shows on hovering.
+  function placeLabels(list, right) {
+    const width = at("frontier").clientWidth - MARGIN.l - MARGIN.r;
+    const height = HEIGHT - MARGIN.t - MARGIN.b;
+    const center = (one) => [(one.spend / right) * width, ((TOP - one.accuracy) / (TOP - BOTTOM)) * height];
+    const taken = list.map((one) => { const [x, y] = center(one); return [x - 6, y - 6, x + 6, y + 6]; });
+    const free = ([left, top, end, low]) => left >= 0 && top >= 0 && end <= width && low <= height
+      && !taken.some((box) => left < box[2] && box[0] < end && top < box[3] && box[1] < low);
+    for (const one of list) { one.shown = ""; one.place = PLACES[0]; }
+    for (const one of list) {
+      const [x, y] = center(one);
+      const long = 7 * one.label.length;
+      for (const place of one.shown ? [] : PLACES) {
+        const left = place.endsWith("right") ? x + 7 : x - 7 - long;
+        const top = place.startsWith("top") ? y - 21 : y + 7;
+        const box = [left, top, left + long, top + 14];
+        if (free(box)) { taken.push(box); Object.assign(one, { shown: one.label, place }); break; }
+      }
+    }
   }
 
   function drawFrontier() {
     fill("spending", ...(spending ? spending.lines.map((text) => node("li", {}, text)) : []));
     if (!spending) { Plotly.purge(at("frontier")); return; }
-    // Neighbours differ little in spend: their labels take turns around their points.
-    spending.points.forEach((one, number) => { one.place = PLACES[number % PLACES.length]; });
     const efficient = spending.points.filter((one) => one.efficient);
+    const right = 1.1 * Math.max(...spending.points.map((one) => one.spend_high));
+    placeLabels([...efficient, ...spending.points], right);
     const stairs = {
       type: "scatter", mode: "lines", x: efficient.map((one) => one.spend), y: efficient.map((one) => one.accuracy),
       line: { shape: "hv", color: color("accent"), width: 2, dash: "dot" }, hoverinfo: "skip",
     };
     const others = spending.points.filter((one) => !one.efficient);
     Plotly.react(at("frontier"), [stairs, points(others, "quiet", "circle-open"), points(efficient, "accent", "circle")], layout({
-      height: 430, xaxis: { title: { text: `mean ${spending.unit} a question` }, rangemode: "tozero" },
-      yaxis: { title: { text: "share of correct answers" }, tickformat: ".0%", range: [-0.02, 1.06] },
+      height: HEIGHT, xaxis: { title: { text: `mean ${spending.unit} a question` }, range: [0, right] },
+      yaxis: { title: { text: "share of correct answers" }, tickformat: ".0%", range: [BOTTOM, TOP] },
     }), CONFIG);
   }
 
@@ -226,6 +248,7 @@
   at("outcome").addEventListener("change", () => { most = PAGE; drawQuestions(); });
   at("search").addEventListener("input", () => { most = PAGE; drawQuestions(); });
   at("more").addEventListener("click", () => { most += PAGE; drawQuestions(); });
+  addEventListener("resize", drawFrontier);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);
   choose(0);
 })();
