@@ -78,8 +78,9 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, separated by commas; a class of your own as module:Class. By default all that this "
-            "model, and what is named here, allow."
+            help=f"Methods, separated by commas: {', '.join(method_names())}; a style and a budget as "
+            "tale:STYLE@BUDGET; a class of your own as module:Class. By default all that this model, and what "
+            "is named here, allow."
         ),
     ] = None,
     results: OutOption = Path("run.sqlite"),
@@ -100,10 +101,10 @@ def bench(
     answer_format: FormatOption = False,
     skip_malformed: SkipOption = False,
     max_tokens_total: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many input and output tokens.")
+        int | None, typer.Option(min=1, help="Stop once this run has taken so many input and output tokens.")
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many US dollars, at the provider's list price.")
+        float | None, typer.Option(min=0, help="Stop once this run has cost so many US dollars, at list price.")
     ] = None,
     retries: Annotated[
         int, typer.Option(min=0, help="How often a call that the provider refused is tried again.")
@@ -121,6 +122,8 @@ def bench(
     when some questions failed, 3 when a spending limit ended the run, and 130 after Ctrl-C; the report of what
     is there comes in every case.
     """
+    wanted = Wanted(margin=margin, layout=layout, html=html, markdown=markdown, as_json=as_json)
+    wanted.check()
     where = Where(engine=engine, workers=workers, address=ray_address)
     dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
     client = ChatClient.open(model, model_path=model_path, max_retries=retries)
@@ -147,8 +150,6 @@ def bench(
         version=__version__,
     )
     price = list_price(client.model, client.address)
-    wanted = Wanted(margin=margin, layout=layout, html=html, markdown=markdown, as_json=as_json)
-    wanted.check()
     limited = partial(SpendingLimit, max_tokens=max_tokens_total, max_cost=max_cost, price=price)
     limited(client)  # a limit that cannot be kept fails here
     with Store(results) as store:

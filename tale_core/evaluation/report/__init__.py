@@ -12,10 +12,11 @@ from tale_core.evaluation.report.assembly import Reported, Section, report_of, t
 from tale_core.evaluation.report.comparing import ViewComparison, compare_views
 from tale_core.evaluation.report.markdown import to_markdown
 from tale_core.evaluation.report.page import write_page
+from tale_core.evaluation.report.paired import BASELINE, MARGIN, Comparison
 from tale_core.evaluation.report.pricing import Price, list_price
 from tale_core.evaluation.report.published import PUBLISHED, PublishedRow, published_rows
 from tale_core.evaluation.report.spending import Point, Spending
-from tale_core.evaluation.report.summary import BASELINE, MARGIN, Comparison, MethodSummary, Summary
+from tale_core.evaluation.report.summary import MethodSummary, Summary
 from tale_core.evaluation.report.views import Entry, Plan, View, read_views, view_of
 from tale_core.evaluation.report.wording import remarks, rows, sentences
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tale_core.evaluation.report.comparing import ViewComparison, compare_views, sampling_words, view_names
+from tale_core.evaluation.report.paired import MARGIN
 from tale_core.evaluation.report.pricing import list_price
 from tale_core.evaluation.report.published import PublishedRow, published_rows
-from tale_core.evaluation.report.summary import MARGIN, Summary
+from tale_core.evaluation.report.summary import Summary
 from tale_core.evaluation.report.views import View
 from tale_core.evaluation.report.wording import remarks, rows, sentences
 from tale_core.types import Record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tale_core.evaluation.report.summary import MARGIN, Comparison
+from tale_core.evaluation.report.paired import MARGIN, Comparison
 from tale_core.evaluation.report.wording import comparison_words
 from tale_core.types import Record
 
@@ -110,7 +110,6 @@ def _differences(first: View, second: View) -> Iterator[str]:
     one, other = first.plan, second.plan
     facts = {
         "model": (one.model, other.model),
-        "address": (one.address, other.address),
         "data": (one.data, other.data),
         "questions": (len(one.questions), len(other.questions)),
         "sampling": (sampling_words(one), sampling_words(other)),

@@ -164,7 +164,7 @@ def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
     errors: dict[str, dict[str, str]] = defaultdict(dict)
     for failure in section.view.failures:
         errors[failure.question_id][failure.label] = failure.error
-    order = [one for one in section.view.plan.questions if one in answers]
+    order = [one for one in section.view.plan.questions if one in answers or one in errors]
     items: list[dict[str, Any]] = []
     room = _MOST_TEXT
     for question in order:
@@ -175,14 +175,16 @@ def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
     return items, len(order) - len(items)
 
 
-def _item(question: str, attempts: Iterable[Attempt], errors: Mapping[str, str]) -> dict[str, Any]:
-    found = list(attempts)
+def _item(question: str, attempts: Sequence[Attempt], errors: Mapping[str, str]) -> dict[str, Any]:
+    text, reference = f"question {question}, which no method has answered yet", "known with the first answer"
+    for attempt in attempts[:1]:
+        text, reference = attempt.question, attempt.reference
+    failed = {label: {"verdict": "error", "text": error, "facts": ""} for label, error in errors.items()}
     return {
         "id": question,
-        "question": found[0].question,
-        "reference": found[0].reference,
-        "answers": {one.method: _answer(one) for one in found}
-        | {label: {"verdict": "error", "text": error, "facts": "no answer"} for label, error in errors.items()},
+        "question": text,
+        "reference": reference,
+        "answers": {**{one.method: _answer(one) for one in attempts}, **failed},
     }
 
 

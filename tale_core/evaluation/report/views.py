@@ -40,7 +40,7 @@ class Plan(Record):
     model: str
     """The model's name, as its server gives it."""
     address: str = ""
-    """Where it was asked; its price depends on it."""
+    """Where it was asked; its price depends on it. A local server has another address at every start."""
     data: str
     """Names the questions."""
     digest: str
@@ -102,13 +102,13 @@ class Plan(Record):
     @property
     def conditions(self) -> tuple[object, ...]:
         """What must be the same for two runs to be one benchmark."""
-        return (self.model, self.address, frozenset(self.questions), self.sampling, self.grader)
+        return (self.model, frozenset(self.questions), self.sampling, self.grader)
 
     def contains(self, other: Plan) -> bool:
         """Return whether another benchmark is a part of this one: fewer questions, fewer methods."""
-        mine = (self.model, self.address, self.sampling, self.grader)
+        mine = (self.model, self.sampling, self.grader)
         return (
-            mine == (other.model, other.address, other.sampling, other.grader)
+            mine == (other.model, other.sampling, other.grader)
             and set(other.questions) <= set(self.questions)
             and {one.setup for one in other.methods} <= {one.setup for one in self.methods}
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tale_core.evaluation.report.paired import BASELINE, LOWER_BOUND
 from tale_core.evaluation.report.published import COLUMNS
-from tale_core.evaluation.report.summary import BASELINE, LOWER_BOUND
 from tale_core.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tale_core.evaluation.report.paired import Comparison
     from tale_core.evaluation.report.published import PublishedRow
     from tale_core.evaluation.report.spending import Measure, Point, Spending
-    from tale_core.evaluation.report.summary import Comparison, MethodSummary, Summary
+    from tale_core.evaluation.report.summary import MethodSummary, Summary
 
 NOTHING = "-"
 _FEW = 30

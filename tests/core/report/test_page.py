@@ -175,6 +175,13 @@ def test_a_page_that_is_too_large_says_what_is_left_out(monkeypatch):
     assert '"left_out": 2' in to_page(report_of([view]))
 
 
+def test_a_question_that_no_method_answered_is_listed_with_its_errors():
+    view = view_of_attempts({"vanilla": [attempt("vanilla", 0)]}, questions=2, failed={"vanilla": [1]})
+    page = to_page(report_of([view]))
+    assert "question 1, which no method has answered yet" in page
+    assert "RateLimitError: busy" in page
+
+
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(StoreError, match="cannot write"):
         write_page(tmp_path / "no" / "page.html", report_of(views()[1:]))

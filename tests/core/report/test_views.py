@@ -107,3 +107,12 @@ def test_a_run_that_this_version_cannot_read_is_an_error(store):
     store.begin_run(command="bench", plan={"model": "m"})
     with pytest.raises(StoreError, match="run 1 is no benchmark of this version"):
         read_views(store)
+
+
+def test_a_local_server_on_another_port_is_the_same_benchmark(store):
+    for number, method in enumerate((Vanilla(), Plain())):
+        plan = measure(store, [method])
+        moved = plan.model_copy(update={"address": f"http://127.0.0.1:{number}/v1"})
+        store.begin_run(command="bench", plan=moved.model_dump(mode="json"))
+    (view,) = read_views(store)
+    assert view.labels == ("vanilla", "plain")
