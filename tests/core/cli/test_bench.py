@@ -307,3 +307,18 @@ def test_ctrl_c_reports_what_there_is(server, data):
     assert "the same command goes on where it was" in about
     assert "vanilla: the baseline" in told
     assert kept() < 30
+
+
+@pytest.mark.model
+def test_the_small_real_model_is_measured_and_shown_on_a_page(small_model, data):
+    arguments = ("--methods", "vanilla,tale:essential@40,direct", "--max-tokens", "24", "--limit", "2")
+    result = tale(
+        "bench", "data.jsonl", "--model", small_model.base_url, *arguments, "--html", "page.html", "--json"
+    )
+    (found,) = json.loads(result.stdout)["benchmarks"]
+    assert [one["label"] for one in found["methods"]] == ["vanilla", "tale:essential@40", "direct"]
+    for one in found["methods"]:
+        assert (one["questions"], one["errors"], one["estimated"]) == (2, 0, 0)
+        assert 0 < one["net_tokens"] <= 24
+        assert one["p50"] > 0
+    assert small_model.model in (data / "page.html").read_text()
