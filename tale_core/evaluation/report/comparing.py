@@ -36,7 +36,7 @@ class ViewComparison(Record):
         head = f"{self.second}, compared with {self.first}, on {self.shared} questions that both asked."
         differs = f"What differs: {'; '.join(self.differences) or 'nothing that was recorded'}."
         each = (
-            f"{label}: {comparison_words(found, self.margin, than='there')}."
+            f"{label}: {comparison_words(found, self.margin, than='in the first')}."
             for label, found in self.methods.items()
         )
         return (head, differs, *each)

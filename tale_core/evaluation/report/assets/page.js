@@ -248,7 +248,8 @@
   at("outcome").addEventListener("change", () => { most = PAGE; drawQuestions(); });
   at("search").addEventListener("input", () => { most = PAGE; drawQuestions(); });
   at("more").addEventListener("click", () => { most += PAGE; drawQuestions(); });
-  addEventListener("resize", drawFrontier);
+  let drawnWidth = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== drawnWidth) { drawnWidth = innerWidth; drawFrontier(); } });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPlots);
   choose(0);
 })();
