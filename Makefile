@@ -41,8 +41,8 @@ demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, wi
 test: $(VENV)/.test lint ## Everything: lint, types, unit tests, tests on a small real model, notebooks
 	$(BIN)/python -m pytest
 
-test-unit: $(VENV)/.test ## Only the tests that need no model, under a minute
-	$(BIN)/python -m pytest -m "not model"
+test-unit: $(VENV)/.test ## Only the tests that need no model and no worker processes
+	$(BIN)/python -m pytest -m "not model and not ray"
 
 test-model: $(VENV)/.test ## Only the tests on the small real model
 	$(BIN)/python -m pytest -m model
