@@ -16,6 +16,7 @@
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
+    ├── SpendingLimitError                 a measurement has spent what it was allowed to
     ├── TrainingError                      a training that cannot start, or cannot lead anywhere
     ├── StoreError                         a results file that cannot be opened, read or written
     ├── EngineError                        flows cannot run where they are to run, or failed there
