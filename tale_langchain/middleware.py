@@ -133,7 +133,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
     def before_model(self, state: TALEState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Estimate the budget of a turn that begins."""
         del runtime
-        turn = self._beginning(state, node_run())
+        turn = self._beginning(state, node_run)
         if turn is None:
             return None
         try:
@@ -144,7 +144,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
     async def abefore_model(self, state: TALEState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Estimate the budget of a turn that begins, asynchronously."""
         del runtime
-        turn = self._beginning(state, anode_run())
+        turn = self._beginning(state, anode_run)
         if turn is None:
             return None
         try:
@@ -180,12 +180,12 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         finally:
             await turn.adispatch()
 
-    def _beginning(self, state: TALEState, manager: Any) -> AgentTurn | None:
+    def _beginning(self, state: TALEState, listening: Callable[[], Any]) -> AgentTurn | None:
         """Return the turn that begins; None where one goes on, or its first call shall estimate it."""
         messages = state["messages"]
         if self._model is None or not messages or not isinstance(messages[-1], HumanMessage):
             return None
-        turn = self._turn(messages, state, manager, None)
+        turn = self._turn(messages, state, listening(), None)
         return None if turn is None or turn.known else turn
 
     def _turn(

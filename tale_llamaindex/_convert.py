@@ -164,6 +164,6 @@ def _first(value: Any) -> Any:
 
 def _get(holder: Any, name: str) -> Any:
     """Read a key or an attribute: providers answer with dicts, pydantic models and plain objects."""
-    if isinstance(holder, Mapping):
+    if isinstance(holder, dict | Mapping):  # a dict is found out at once, other mappings are not
         return holder.get(name)
     return None if holder is None else getattr(holder, name, None)

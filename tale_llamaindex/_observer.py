@@ -11,7 +11,6 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.llm import (
     LLMChatEndEvent,
@@ -30,7 +29,7 @@ from tale_core.events import UsageEvent
 from tale_core.types import Usage
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._tracking import asking_in, caller, hears_events
-from tale_llamaindex.events import dispatch
+from tale_llamaindex.events import PassingOver, dispatch, heard
 
 if TYPE_CHECKING:
     import inspect
@@ -63,6 +62,11 @@ class _OpenCall:
     """Whether another call is made inside; that one is paid for, not this one."""
     ledgers: list[Ledger] = field(default_factory=list)
     """Who asked to be told, apart from the question's own followers."""
+
+    @property
+    def told(self) -> bool:
+        """Whether anybody would be told what the call cost."""
+        return self.asking is not None or bool(self.ledgers) or heard()
 
     def follow(self, ledger: Ledger) -> None:
         """Tell a ledger as well, once."""
@@ -186,7 +190,7 @@ class Observer:
     def end(self, event: End) -> None:
         """Close a call that was answered."""
         call = self._close(event.span_id)
-        if call is None:
+        if call is None or not call.told:
             return
         if event.response is not None and event.response is not call.answer.last:
             call.answer.take(event.response)
@@ -243,7 +247,7 @@ def _prompt(event: Start) -> list[str]:
 OBSERVER = Observer()
 
 
-class _EventHandler(BaseEventHandler):
+class _EventHandler(PassingOver):
     """Tells the observer of LLM calls."""
 
     @classmethod

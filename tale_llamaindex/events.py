@@ -5,12 +5,17 @@ Attach any ``BaseEventHandler`` to the root dispatcher to receive them, or use `
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.event_handlers import NullEventHandler
 
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
+
+if TYPE_CHECKING:
+    from llama_index_instrumentation.dispatcher import Dispatcher
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -81,8 +86,24 @@ TALEEvent: TypeAlias = TALEBudgetEvent | TALEUsageEvent | TALEElasticityEvent
 """Any of the three."""
 
 
+class PassingOver(BaseEventHandler):
+    """An event handler that passes over TALE's own events, so that none need be made for it."""
+
+
+def heard() -> bool:
+    """Return whether an attached event handler may want TALE's events."""
+    dispatcher: Dispatcher | None = _dispatcher
+    while dispatcher is not None:
+        if any(not isinstance(one, PassingOver | NullEventHandler) for one in dispatcher.event_handlers):
+            return True
+        dispatcher = dispatcher.parent if dispatcher.propagate else None
+    return False
+
+
 def dispatch(record: Event) -> None:
     """Send a core record to every attached event handler."""
+    if not heard():
+        return
     event: TALEEvent
     if isinstance(record, BudgetEvent):
         event = TALEBudgetEvent(**dict(record))

@@ -450,6 +450,35 @@ def test_users_handlers_receive_the_three_events(make_engine: Engine) -> None:
     assert len({event.question_id for event in keeping.kept}) == 1
 
 
+def test_a_handler_on_an_inner_dispatcher_receives_them_too(make_engine: Engine) -> None:
+    seen: list[str] = []
+
+    class Listener(BaseEventHandler):
+        def handle(self, event: Any, **_: Any) -> None:
+            seen.append(event.class_name())
+
+    inner = get_dispatcher("tale_llamaindex.events")
+    inner.add_event_handler(Listener())
+    try:
+        make_engine().query(QUESTION)
+    finally:
+        inner.event_handlers.clear()
+    assert seen == ["TALEUsageEvent", "TALEBudgetEvent", "TALEUsageEvent"]
+
+
+def test_no_event_is_made_that_nobody_hears(
+    make_engine: Engine, llm: ScriptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    for kind in (TALEBudgetEvent, TALEUsageEvent, TALEElasticityEvent):
+        monkeypatch.setattr(kind, "__init__", refuse)
+    assert not [one for one in root_dispatcher.event_handlers if isinstance(one, TALEEventHandler)]
+    make_engine().query(QUESTION)
+    llm.complete("How old is Bob?")
+
+
 def test_no_event_carries_prompt_text(make_engine: Engine) -> None:
     class Dumping(BaseEventHandler):
         dumped: list[str] = Field(default_factory=list)
