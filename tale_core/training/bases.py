@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from tale_core.errors import InvalidValueError, TrainingError, UnknownModelError
 from tale_core.training.internalise import file_digest
@@ -105,7 +105,17 @@ def load_model(model: str, device: str) -> Any:
     Raises:
         UnknownModelError: There is no such model.
     """
-    return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
+    if not model.endswith(".gguf"):
+        return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
+    unpacked = _loaded(
+        AutoModelForCausalLM,
+        model,
+        dtype=number_type(device),
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    # Plain weights from here on, but it still says that they are packed, which cannot be trained.
+    unpacked.hf_quantizer, unpacked.is_quantized = None, False
+    return unpacked
 
 
 def context_of(model: str, settings: TrainingSettings) -> int:

@@ -5,7 +5,6 @@ Needs the extra ``train``.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -18,9 +17,10 @@ from tale_core.training import bases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _ROTATED = ("llama", "mistral")  # architectures whose attention llama.cpp stores in another order
-_LAYER = "model.layers."
+_BLOCK = 32  # numbers that share a scale
 
 
 def merge(model: str, folder: Path) -> Path:
@@ -36,11 +36,13 @@ def merge(model: str, folder: Path) -> Path:
     Raises:
         TrainingError: The GGUF file is of an architecture whose tensors have no names here.
     """
+    reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
+    names = None if reader is None else _tensor_names(reader)
     base = bases.load_model(model, "cpu")
     trained = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
-    if model.endswith(".gguf"):
+    if reader is not None:
         written = folder / "merged.gguf"
-        _write_gguf(Path(model), written, _changes(trained))
+        _write_gguf(reader, written, _named(reader, names, _changes(trained)))
         return written
     written = folder / "merged"
     trained.merge_and_unload().save_pretrained(str(written))
@@ -57,17 +59,14 @@ def _changes(trained: Any) -> dict[str, Any]:
     }
 
 
-def _write_gguf(base: Path, written: Path, changes: dict[str, Any]) -> None:
+def _write_gguf(reader: Any, written: Path, changes: dict[str, Any]) -> None:
     """Copy a GGUF file with the changed weights in it; what is not changed is copied as it is."""
-    reader = gguf.GGUFReader(str(base))
-    architecture = str(reader.fields["general.architecture"].contents())
-    named = _named(reader, architecture, changes)
     fresh = written.with_suffix(".part")
-    writer = gguf.GGUFWriter(str(fresh), architecture)
+    writer = gguf.GGUFWriter(str(fresh), _architecture(reader))
     _copy_fields(reader, writer)
     with torch.inference_mode():
         for tensor in reader.tensors:
-            _add(writer, tensor, named.get(tensor.name))
+            _add(writer, tensor, changes.get(tensor.name))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,16 +74,25 @@ def _write_gguf(base: Path, written: Path, changes: dict[str, Any]) -> None:
     fresh.replace(written)
 
 
-def _named(reader: Any, architecture: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Name the changes as the file names its weights, in the order in which it stores them."""
+def _architecture(reader: Any) -> str:
+    return str(reader.fields["general.architecture"].contents())
+
+
+def _tensor_names(reader: Any) -> Any:
+    """Return the map from the names of transformers to those of the file."""
+    architecture = _architecture(reader)
     kind = next((key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture), None)
     if kind is None:
         raise TrainingError(
             f"GGUF files of architecture {architecture!r} cannot be merged into; use the adapter with the "
             "model's folder of transformers"
         )
-    count = int(reader.fields[f"{architecture}.block_count"].contents())
-    names = gguf.get_tensor_name_map(kind, count)
+    return gguf.get_tensor_name_map(kind, int(reader.fields[f"{architecture}.block_count"].contents()))
+
+
+def _named(reader: Any, names: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """Name the changes as the file names its weights, in the order in which it stores them."""
+    architecture = _architecture(reader)
     heads = int(reader.fields[f"{architecture}.attention.head_count"].contents())
     shared = reader.fields.get(f"{architecture}.attention.head_count_kv")
     turned: dict[str, Callable[[Any], Any]] = {}
@@ -123,6 +131,7 @@ def _add(writer: Any, tensor: Any, change: Any) -> None:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
         return
     weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type) + change
-    # Eight bits: an adapter's change is finer than the steps of four.
-    kind = gguf.GGMLQuantizationType.Q8_0
+    # Eight bits where the rows allow it: an adapter's change is finer than the steps of four.
+    even = weight.shape[-1] % _BLOCK == 0
+    kind = gguf.GGMLQuantizationType.Q8_0 if even else gguf.GGMLQuantizationType.F16
     writer.add_tensor(tensor.name, gguf.quants.quantize(weight.astype(np.float32), kind), raw_dtype=kind)
