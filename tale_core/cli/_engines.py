@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -14,6 +16,7 @@ from tale_core.evaluation.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from tale_core.engines import Engine
     from tale_core.types import Call, ModelCall, ModelReply
@@ -99,6 +102,10 @@ class Where:
             on_call=_counting(meter, limited),
         )
         return engine, meter
+
+    def stdout_kept(self) -> AbstractContextManager[Any]:
+        """Keep stdout for results: Ray tells there, from a thread of its own, that a worker has died."""
+        return nullcontext() if self.engine is EngineName.LOCAL else redirect_stdout(sys.stderr)
 
 
 def _counting(meter: Meter, limited: Limited) -> Callable[[ModelCall, ModelReply | None], None]:

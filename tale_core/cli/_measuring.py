@@ -172,7 +172,12 @@ class Bench:
             on_progress=lambda standing, _: show(standing, lambda: note(results)),
         )
         try:
-            with interruptible(), closing(running), progress_shown(len(jobs), things) as show:
+            with (
+                self.where.stdout_kept(),
+                interruptible(),
+                closing(running),
+                progress_shown(len(jobs), things) as show,
+            ):
                 for done in running:
                     if done.result is None:
                         failed.append(done)

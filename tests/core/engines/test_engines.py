@@ -141,3 +141,12 @@ def test_a_run_that_is_left_keeps_its_answers_before_it_returns() -> None:
     next(running)
     running.close()
     store.close()  # nothing writes any more
+
+
+@pytest.mark.parametrize(("engine", "kept"), [(EngineName.LOCAL, "told\n"), (EngineName.RAY, "")])
+def test_what_ray_tells_stays_out_of_the_results(
+    engine: EngineName, kept: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Where(engine=engine).stdout_kept():
+        print("told")  # noqa: T201
+    assert capsys.readouterr().out == kept
