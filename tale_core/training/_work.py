@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -16,10 +13,11 @@ import trl
 from tale_core.errors import DataError, TrainingError
 from tale_core.training import bases, merging
 from tale_core.training.internalise import Standing
+from tale_core.training.quiet import quiet
 from tale_core.training.rewards import concise_reward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tale_core.training.formats import Line
@@ -62,7 +60,7 @@ def train(
             "model, or try it all the same with --no-memory-check"
         )
     tests = _fitting(held_out, tokenizer, context, settings.model_copy(update={"skip_long": True}))[0]
-    with _quiet():
+    with quiet():
         trainer = _trainer(model, tokenizer, settings, lines=kept, held_out=tests, folder=folder, device=device)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(_Shown(show))
@@ -217,25 +215,3 @@ class _Shown(transformers.TrainerCallback):  # type: ignore[misc]  # the extra i
 
 def _figures(logs: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items() if isinstance(value, (int, float))}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notes off the terminal: progress is shown by us."""
-    before = transformers.logging.get_verbosity(), logging.getLogger("trl").level
-    bars = datasets.are_progress_bars_disabled(), transformers.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    logging.getLogger("trl").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(before[0])
-        logging.getLogger("trl").setLevel(before[1])
-        if not bars[0]:
-            datasets.enable_progress_bars()
-        if bars[1]:
-            transformers.utils.logging.enable_progress_bar()

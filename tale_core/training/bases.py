@@ -5,6 +5,8 @@ Needs the extra ``train``.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +109,13 @@ def load_model(model: str, device: str) -> Any:
     """
     if not model.endswith(".gguf"):
         return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
-    unpacked = _loaded(
-        AutoModelForCausalLM,
-        model,
-        dtype=number_type(device),
-        quantization_config=GgufConfig(dequantize=True),
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar that listens to no switch
+        unpacked = _loaded(
+            AutoModelForCausalLM,
+            model,
+            dtype=number_type(device),
+            quantization_config=GgufConfig(dequantize=True),
+        )
     # Plain weights from here on, but it still says that they are packed, which cannot be trained.
     unpacked.hf_quantizer, unpacked.is_quantized = None, False
     return unpacked

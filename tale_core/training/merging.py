@@ -14,6 +14,7 @@ import torch
 
 from tale_core.errors import TrainingError
 from tale_core.training import bases
+from tale_core.training.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +39,9 @@ def merge(model: str, folder: Path) -> Path:
     """
     reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
     names = None if reader is None else _tensor_names(reader)
-    base = bases.load_model(model, "cpu")
-    trained = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
+    with quiet():
+        base = bases.load_model(model, "cpu")
+        trained = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
     if reader is not None:
         written = folder / "merged.gguf"
         _write_gguf(reader, written, _named(reader, names, _changes(trained)))
