@@ -37,13 +37,13 @@ class Effort:
 
 
 SECTIONS = {
-    "langchain": Effort(full={"questions": 25, "seconds": 1.5}, quick={"questions": 1, "seconds": 0.0}),
-    "llamaindex": Effort(full={"questions": 25, "seconds": 1.5}, quick={"questions": 1, "seconds": 0.0}),
+    "langchain": Effort(full={"questions": 25, "seconds": 1.0}, quick={"questions": 1, "seconds": 0.0}),
+    "llamaindex": Effort(full={"questions": 25, "seconds": 1.0}, quick={"questions": 1, "seconds": 0.0}),
     "imports": Effort(full={"runs": 5, "packages": 4}, quick={"runs": 1, "packages": 1}),
-    "memory": Effort(full={"thousand": 1000, "kinds": 9}, quick={"thousand": 5, "kinds": 1}),
-    "stalls": Effort(full={"questions": 200, "runs": 5}, quick={"questions": 5, "runs": 1}),
+    "memory": Effort(full={"thousand": 500, "kinds": 9}, quick={"thousand": 5, "kinds": 1}),
+    "stalls": Effort(full={"questions": 100, "runs": 3}, quick={"questions": 5, "runs": 1}),
     "saturation": Effort(
-        full={"delay": 0.2, "seconds": 4.0, "runs": 3}, quick={"delay": 0.01, "seconds": 0.05, "runs": 1}
+        full={"delay": 0.2, "seconds": 3.0, "runs": 3}, quick={"delay": 0.01, "seconds": 0.05, "runs": 1}
     ),
 }
 """Each is a module of ``_overhead`` with a function ``measure``; imported when its turn comes."""

@@ -205,17 +205,20 @@ def run_many(
     numbered = enumerate(flows)
     # The pool waits for its threads when it is left: they must learn of it first.
     with ThreadPoolExecutor(concurrency, thread_name_prefix="tale-flow") as pool, _setting(left):
-        pending: set[Future[Outcome[T]]] = set()
-        while True:
-            free = concurrency - len(pending)
-            for index, flow in itertools.islice(numbered, free):
-                context = contextvars.copy_context()
-                pending.add(pool.submit(context.run, drive, index, flow))
-            if not pending:
-                return
+
+        def start(free: int) -> set[Future[Outcome[T]]]:
+            return {
+                pool.submit(contextvars.copy_context().run, drive, index, flow)
+                for index, flow in itertools.islice(numbered, free)
+            }
+
+        pending = start(concurrency)
+        while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                yield future.result()
+                outcome = future.result()
+                pending |= start(1)  # before the consumer has its turn: the model shall not wait for that
+                yield outcome
 
 
 class _LeftEarly(BaseException):
@@ -253,17 +256,19 @@ async def arun_many(
         except Exception as exc:  # noqa: BLE001  # reported with the flow it belongs to
             return Outcome(index=index, error=exc)
 
+    def start(free: int) -> set[asyncio.Task[Outcome[T]]]:
+        return {asyncio.create_task(drive(*item)) for item in itertools.islice(numbered, free)}
+
     numbered = enumerate(flows)
     pending: set[asyncio.Task[Outcome[T]]] = set()
     try:
-        while True:
-            free = concurrency - len(pending)
-            pending.update(asyncio.create_task(drive(*item)) for item in itertools.islice(numbered, free))
-            if not pending:
-                return
+        pending |= start(concurrency)
+        while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                outcome = task.result()
+                pending |= start(1)  # as in `run_many`
+                yield outcome
     finally:
         for task in pending:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Memory over thousands of questions, each kind of wrapper in a process of its own."""
+"""Memory over thousands of model calls, each kind of wrapper in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _COLUMNS = {
     "resident 2 to 5": ",.0f",
 }
 _SAYS = (
-    "Kilobytes of Python objects (tracemalloc) after each thousand questions, less those before the first; "
-    "their growth from the end of the 2nd to the end of the 5th thousand in bytes per question; growth of the "
-    "resident memory over the same stretch in kilobytes, measured before and without tracemalloc."
+    "Kilobytes of Python objects (tracemalloc) after each thousand model calls, which are {questions} questions, "
+    "less those before the first; their growth from the end of the 2nd to the end of the 5th thousand in bytes "
+    "per question; growth of the resident memory over the same stretch in kilobytes, without tracemalloc."
 )
 
 
@@ -94,13 +94,14 @@ _KINDS = [("TALERunnable", _ALL), *((wrapper, ledger) for ledger in (_NOTHING, _
 
 
 def measure(*, thousand: int, kinds: int) -> Table:
-    """Ask thousands of questions.
+    """Make thousands of model calls.
 
     Args:
-        thousand: How many questions a thousand has, for trials with fewer.
+        thousand: How many questions make a thousand calls: 500, since each is estimated and answered; fewer for
+            a trial.
         kinds: How many kinds of wrapper and ledger.
     """
-    table = Table("Memory", _SAYS, _COLUMNS)
+    table = Table("Memory", _SAYS.format(questions=thousand), _COLUMNS)
     for wrapper, ledger in _KINDS[:kinds]:
         resident, traced = _in_own_process(wrapper, ledger, thousand)
         between = (_THOUSANDS - _FIRST) * thousand

@@ -356,6 +356,23 @@ async def test_a_hundred_flows_over_one_model_each_get_their_own_reply() -> None
     assert tasks == expected | {2: None}
 
 
+def test_a_place_that_becomes_free_is_taken_before_the_consumer_has_its_turn() -> None:
+    third, over = threading.Event(), threading.Event()
+
+    def call(step: ModelCall) -> ModelReply:
+        if step.messages[0].content == "2":
+            third.set()
+        if step.messages[0].content != "0":
+            assert over.wait(timeout=10)
+        return echo(step)
+
+    outcomes = run_many(numbered(3), call, concurrency=2)
+    assert next(outcomes).index == 0
+    assert third.wait(timeout=10)
+    over.set()
+    assert {one.index for one in outcomes} == {1, 2}
+
+
 def test_leaving_the_iteration_early_starts_no_further_flow_and_leaves_no_thread_behind() -> None:
     in_flight = InFlight()
 
