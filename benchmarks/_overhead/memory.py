@@ -32,7 +32,7 @@ _COLUMNS = {
     "resident 2 to 5": ",.0f",
 }
 _SAYS = (
-    "Kilobytes of Python objects (tracemalloc) after each thousand model calls, which are {questions} questions, "
+    "Kilobytes of Python objects (tracemalloc) after each thousand model calls ({questions} questions), "
     "less those before the first; their growth from the end of the 2nd to the end of the 5th thousand in bytes "
     "per question; growth of the resident memory over the same stretch in kilobytes, without tracemalloc."
 )
