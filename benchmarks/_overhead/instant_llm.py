@@ -142,7 +142,7 @@ class Stand:
         return RetrieverQueryEngine.from_args(
             index.as_retriever(similarity_top_k=RETRIEVED),
             llm=self.llm,
-            streaming=streaming,
+            response_synthesizer=self.synthesizer(streaming=streaming),
             callback_manager=self.manager,
         )
 
