@@ -17,6 +17,7 @@ import numpy as np
 import skops.io
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import make_scorer, mean_pinball_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -40,6 +41,7 @@ _FOLDS = 5
 _INNER_FOLDS = 3
 _DIRECTIONS = 16
 _EXAMPLES_PER_DIRECTION = 5
+_NO_SPREAD = 1e-12
 _MARK = "tale budget regression"
 
 
@@ -81,7 +83,15 @@ def _columns(layout: Layout, *, examples: int) -> Pipeline:
         blocks.append(("ngrams", TruncatedSVD(min(most, layout.ngrams), random_state=0), ngrams))
     if layout.dimensions:
         blocks.append(("embedding", PCA(min(most, layout.dimensions), random_state=0), embedding))
-    return Pipeline([("columns", ColumnTransformer(blocks)), ("scale", StandardScaler())])
+    return Pipeline(
+        [
+            ("columns", ColumnTransformer(blocks)),
+            # Questions may have fewer directions than are asked for: what is left is noise of the arithmetic,
+            # and scaled to the spread of the others it would decide everything.
+            ("spread", VarianceThreshold(_NO_SPREAD)),
+            ("scale", StandardScaler()),
+        ]
+    )
 
 
 def weights_of(pipeline: Pipeline, layout: Layout) -> Weights:

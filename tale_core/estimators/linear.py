@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_HAIR = 1e-6
+
+
 def tokens_of(logarithm: float, lowest: int, highest: int) -> int:
     """Return a budget between two bounds.
 
@@ -23,7 +26,8 @@ def tokens_of(logarithm: float, lowest: int, highest: int) -> int:
     """
     if logarithm >= math.log(highest):  # compared as logarithms: far outside, the budget would overflow
         return int(highest)
-    return max(int(lowest), math.ceil(math.exp(logarithm)))
+    # A fit passes through some of its examples, whose whole numbers come back a hair above or below.
+    return max(int(lowest), math.ceil(math.exp(logarithm) - _HAIR))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def test_a_question_can_come_from_standard_input(tale: Tale, opened: Opened) -> 
     script = ScriptedModel("7")
     opened(script)
     tale("ask", "-", "--style", "direct", stdin=f"  {QUESTION}\n")
-    assert script.calls[0].messages[-1].content.startswith(f"{QUESTION}\n\n")
+    assert script.calls[0].messages[-1].content.endswith(f"\n\n{QUESTION}")
 
 
 @pytest.mark.parametrize(("question", "stdin"), [("", None), ("  ", None), ("-", "\n")])
