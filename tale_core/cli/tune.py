@@ -228,8 +228,8 @@ def _harvested(path: Path, model: str, tests: Sequence[Dataset]) -> dict[int, tu
     shared = {trace.question for trace in traces} & {one.question for test in tests for one in test.questions}
     if shared:
         raise DataError(
-            f"{len(shared)} questions of the tests were searched in {path}: examples taken from them would give "
-            f"the answers away ({min(shared)[:60]!r}, ...); name other tests, or another file"
+            f"{len(shared)} questions of the tests were searched in {path}: examples taken from them would "
+            f"give the answers away ({min(shared)[:60]!r}, ...); name other tests, or another file"
         )
     return harvest(traces)
 
