@@ -192,7 +192,9 @@ class Bench:
     def record(self, command: str, dataset: Dataset, settings: Asking, grader: str | Grader) -> None:
         """Write down what this run is about to do, and its questions with their answers."""
         for question in dataset.questions:
-            self.store.put(f"question {question.id}", "question", question, model="", question_id=question.id)
+            key = f"question {question.id}"
+            if key not in self.store:  # a look is far quicker than a commit, and a run goes on many times
+                self.store.put(key, "question", question, model="", question_id=question.id)
         self.store.begin_run(
             command=command,
             model=self.client.model,
