@@ -52,7 +52,8 @@ class TaleAsPublished(Styled):
     """The published estimator and the published prompt, with no bounds on the budget and no second try.
 
     With settings in its name it is a `TaleStyle`: ``tale:words`` is the same in another style,
-    ``tale:exemplars@120`` a style under one budget for all questions, without an estimator.
+    ``tale:exemplars@120`` a style under one budget for all questions, without an estimator, and
+    ``tale:internalised`` a style that carries none: the plain question, for a model that was trained.
     """
 
     name: ClassVar = "tale"
@@ -63,7 +64,8 @@ class TaleAsPublished(Styled):
         """Return a `TaleStyle` for ``STYLE`` or ``STYLE@BUDGET``; see `Method.configured`."""
         wanted, at, number = argument.partition("@")
         found = get_style(wanted)
-        check_budgeted(found)
+        if at:
+            check_budgeted(found)
         if at and not (number.isdecimal() and int(number)):
             raise InvalidValueError(
                 f"after the @ stands a budget in output tokens, got {number!r}; write tale:{wanted}@120"

@@ -161,6 +161,10 @@ def test_a_style_and_a_budget_can_be_named_after_a_colon() -> None:
     assert len(call.messages) > 1
 
 
+def test_a_trained_model_is_asked_the_plain_question() -> None:
+    assert only_call("tale:internalised").messages[-1].content == QUESTION
+
+
 def test_a_style_without_a_budget_is_estimated_as_published() -> None:
     assert [call.role for call in calls_of("tale:words")] == ["estimate", "reason"]
     assert (
@@ -172,6 +176,7 @@ def test_a_style_without_a_budget_is_estimated_as_published() -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
+        ("tale:internalised@80", InvalidValueError, "carries no budget"),
         ("tale:exemplar@120", UnknownStyleError, "did you mean 'exemplars'"),
         ("tale:exemplars@many", InvalidValueError, "got 'many'; write tale:exemplars@120"),
         ("tale:exemplars@0", InvalidValueError, "got '0'"),
