@@ -297,7 +297,7 @@ TALE = register_style(
         },
         measured_on=(
             "gpt-4o-mini and others, by the paper (arXiv 2412.18547, table 2)",
-            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: collapses to bare answers",
+            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: overruns small budgets, and with the answer format collapses",
         ),
     )
 )
