@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tale_core.curves import Probe
 from tale_core.errors import EmptyAnswerError, InvalidValueError
-from tale_core.tokens import estimate_usage
+from tale_core.tokens import usage_of
 from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def probe(call: ModelCall, grade: Grade) -> Flow[Probe]:
     """
     reply = yield call
     verdict = yield from graded(grade, answer_text(reply))
-    usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
+    usage = usage_of(call, reply)
     return Probe(
         budget=call.budget,
         sample=call.sample,

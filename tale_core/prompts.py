@@ -258,10 +258,11 @@ _DIRECT = {
     "zh": "请直接回答下面的问题，只给出答案，不要任何推理过程。",
 }
 
-_DRAFT = (
+DRAFT_WORDS = (
     "Think step by step, but only keep a minimum draft for each thinking step, with 5 words at most. "
     "Return the answer at the end of the response after a separator ####."
 )
+"""The published instruction of Chain of Draft (Xu et al., arXiv 2502.18600)."""
 
 VANILLA = register_style(
     TemplateStyle(
@@ -362,8 +363,8 @@ DRAFT = register_style(
         name="draft",
         templates={
             "en": Template(
-                budgeted=_DRAFT,
-                unbudgeted=_DRAFT,
+                budgeted=DRAFT_WORDS,
+                unbudgeted=DRAFT_WORDS,
             )
         },
         budgeted=False,

@@ -18,7 +18,7 @@ from tale_core.errors import (
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journal, UsageEvent
 from tale_core.flows import observed
 from tale_core.knobs import prompt_lever
-from tale_core.tokens import estimate_usage
+from tale_core.tokens import estimate_usage, usage_of
 from tale_core.types import (
     Budget,
     ChooseLever,
@@ -344,7 +344,7 @@ class QuestionRun:
 
     def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
         self._estimates.append((call, reply))
-        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
+        usage = usage_of(call, reply)
         self._note_usage(call.role, usage, reply)
 
     def _note_usage(self, role: Role, usage: Usage, reply: ModelReply, plan: Plan | None = None) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     import tiktoken
 
+    from tale_core.types import ModelCall, ModelReply
+
 _CACHE_VARIABLE = "TIKTOKEN_CACHE_DIR"
 _ENCODING = "o200k_base"
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -75,6 +77,16 @@ def estimate_usage(messages: Sequence[Message] | Sequence[str], answer: str) -> 
         output_tokens=count_tokens(answer),
         source="estimated",
     )
+
+
+def usage_of(call: ModelCall, reply: ModelReply) -> Usage:
+    """Return what a call cost: as the provider reported it, or else as a tokenizer counts it.
+
+    Args:
+        call: The call.
+        reply: Its answer.
+    """
+    return estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from tale_core.evaluation.store import result_key
 from tale_core.events import ElasticityEvent
 from tale_core.flows import adjusted, observed
 from tale_core.probing import answer_text, graded
-from tale_core.tokens import estimate_usage
+from tale_core.tokens import usage_of
 from tale_core.types import FinishReason, ModelReply, Record, Role, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -156,8 +156,10 @@ def bench_jobs(
     for question in dataset.questions:
         bind(question)  # a reference answer that cannot be read fails here
     asked = Sampling() if sampling is None else sampling
+    name = grader_name(grader)
+    setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}
     return [
-        _job(question, method, asked, data=dataset.source, model=model, grader=grader)
+        _job(question, method, asked, data=dataset.source, grader=grader, setup=setups[method.label])
         for number, question in enumerate(dataset.questions)
         for method in _rotated(methods, number)
     ]
@@ -216,9 +218,8 @@ class Attempting:
 
 
 def _job(
-    question: Question, method: Method, sampling: Sampling, *, data: str, model: str, grader: str | Grader
+    question: Question, method: Method, sampling: Sampling, *, data: str, grader: str | Grader, setup: str
 ) -> Job[Attempt]:
-    setup = setup_of(method, sampling, model=model, grader=grader_name(grader))
     return Job(
         question=question,
         key=f"{setup}.{result_key(question=question.id, text=question.question)}",
@@ -280,10 +281,9 @@ def attempt(
 
 
 def _cost(call: ModelCall, reply: ModelReply) -> CallCost:
-    usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
     return CallCost(
         role=call.role,
-        usage=usage,
+        usage=usage_of(call, reply),
         budget=call.budget,
         finish_reason=reply.finish_reason,
         seconds=reply.seconds,
@@ -334,7 +334,7 @@ class SpendingLimit:
         """
         self._check()
         reply = self._call(call)
-        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
+        usage = usage_of(call, reply)
         with self._lock:
             self._tokens += usage.total_tokens
             self._cost += 0.0 if self._price is None else self._price(usage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tale_core.tokens import estimate_usage
+from tale_core.tokens import usage_of
 from tale_core.types import Record
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Meter:
         if reply is None:
             self._add(failed=1)
             return
-        usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
+        usage = usage_of(call, reply)
         self._add(
             calls=1,
             input_tokens=usage.input_tokens,

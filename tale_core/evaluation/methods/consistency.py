@@ -14,7 +14,7 @@ from tale_core.evaluation.methods.styled import asking_facts, estimates
 from tale_core.evaluation.reading import marked_answer, read_choice, read_number
 from tale_core.method import TaleMethod
 from tale_core.profile import Profile  # noqa: TC001  # pydantic reads it
-from tale_core.tokens import estimate_usage
+from tale_core.tokens import usage_of
 from tale_core.types import Budget
 
 if TYPE_CHECKING:
@@ -125,5 +125,4 @@ def _answer(text: str, question: str) -> str:
 
 
 def _spent(call: ModelCall, reply: ModelReply) -> int:
-    usage = estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
-    return usage.output_tokens
+    return usage_of(call, reply).output_tokens

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from tale_core.evaluation.methods import examples
 from tale_core.evaluation.methods.base import Method, Said, ask, register_method
+from tale_core.prompts import DRAFT_WORDS
 
 if TYPE_CHECKING:
     from tale_core.types import Flow
@@ -52,12 +53,6 @@ class Concise(Worded):
     )
 
 
-_DRAFT = (
-    "Think step by step, but only keep a minimum draft for each thinking step, with 5 words at most. "
-    "Return the answer at the end of the response after a separator ####."
-)
-
-
 @register_method
 class Draft(Worded):
     """Chain of Draft without examples."""
@@ -65,7 +60,7 @@ class Draft(Worded):
     name: ClassVar = "draft"
     source: ClassVar = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
 
-    system: str = _DRAFT
+    system: str = DRAFT_WORDS
 
 
 @register_method
@@ -78,5 +73,5 @@ class DraftExamples(Worded):
         "conversation in place of one text of Q: and A:"
     )
 
-    system: str = _DRAFT
+    system: str = DRAFT_WORDS
     examples: Examples = examples.DRAFT
