@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tale_core.arithmetic import find_slips
 from tale_core.events import ElasticityEvent, ElasticityKind
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def observe(
     if reply.complete and cheaper is not None and actual > cheaper.tokens.value * (1 + policy.tolerance):
         usual = f"a budget of {cheaper.budget} usually takes {cheaper.tokens.value:.0f} tokens"
         kinds.append((ElasticityKind.REBOUND, usual))
+    slips = len(find_slips(reply.text)) if reply.complete else 0
+    if slips:
+        kinds.append((ElasticityKind.SLIP, f"calculations that do not come out: {slips}"))
     return tuple(
         ElasticityEvent(
             question_id=question_id,

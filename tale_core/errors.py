@@ -13,6 +13,7 @@
     ├── PolicyViolationError               the policy says raise for what an answer did
     │   ├── BudgetOverrunError             the answer took more tokens than asked for
     │   ├── CollapsedAnswerError           a bare answer where reasoning was asked for
+    │   ├── SlippedAnswerError             a calculation in the answer does not come out
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
@@ -136,6 +137,10 @@ class CollapsedAnswerError(PolicyViolationError):
 
 class TruncatedAnswerError(PolicyViolationError):
     """The provider cut the answer at its output limit, or the answer is empty."""
+
+
+class SlippedAnswerError(PolicyViolationError):
+    """A calculation in the answer does not come out."""
 
 
 class TokenLimitExceededError(TaleError):

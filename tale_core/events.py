@@ -21,6 +21,8 @@ class ElasticityKind(str, Enum):
     """A bare answer where reasoning was asked for."""
     TRUNCATED = "truncated"
     """The provider cut the answer, or it is empty."""
+    SLIP = "slip"
+    """A calculation in the answer does not come out, which terse answers show more often than long ones."""
     UNPARSABLE = "unparsable"
     """The estimator failed or gave no usable number; the fallback was used."""
     CLAMPED = "clamped"

@@ -18,7 +18,12 @@ LOGGER = logging.getLogger("tale")
 LOGGER.addHandler(logging.NullHandler())
 
 # These leave a doubtful answer, or an estimate that was paid for in vain; the others only cost or save tokens.
-_WARNINGS = {ElasticityKind.COLLAPSE, ElasticityKind.TRUNCATED, ElasticityKind.UNPARSABLE}
+_WARNINGS = {
+    ElasticityKind.COLLAPSE,
+    ElasticityKind.TRUNCATED,
+    ElasticityKind.SLIP,
+    ElasticityKind.UNPARSABLE,
+}
 
 
 class LoggingSink:

@@ -15,6 +15,13 @@ from tale_core.types import Budget, Estimate, Record
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_REACTIONS = {
+    ElasticityKind.OVERRUN: "on_overrun",
+    ElasticityKind.COLLAPSE: "on_collapse",
+    ElasticityKind.TRUNCATED: "on_truncation",
+    ElasticityKind.SLIP: "on_slip",
+}
+
 Action: TypeAlias = Literal["record", "retry", "raise"]
 """``record``: keep the answer and the event. ``retry``: ask again, within ``retries``. ``raise``: an error."""
 
@@ -51,6 +58,9 @@ class BudgetPolicy(Record):
     """On ``retry`` the question is asked again without a budget: under this one the reasoning collapsed."""
     on_truncation: Action = "record"
     """On ``retry`` the question is asked again without a budget."""
+    on_slip: Action = "record"
+    """On ``retry`` the question is asked again under the same budget, with the calculations put right: an
+    answer with a slip is almost always wrong."""
     on_estimator_error: Literal["fallback", "raise"] = "fallback"
     """What an exception of the estimator leads to; ``raise`` passes it on unchanged."""
     retries: int = Field(default=1, ge=0, le=10)
@@ -87,10 +97,15 @@ class BudgetPolicy(Record):
 
     def action(self, kind: ElasticityKind) -> Action:
         """Return what to do about an event on an answer."""
-        if kind is ElasticityKind.OVERRUN:
-            return self.on_overrun
-        if kind is ElasticityKind.COLLAPSE:
-            return self.on_collapse
-        if kind is ElasticityKind.TRUNCATED:
-            return self.on_truncation
-        return "record"
+        field = _REACTIONS.get(kind)
+        return "record" if field is None else getattr(self, field)
+
+    @property
+    def reactions(self) -> dict[str, Action]:
+        """What to do about each event on which something can be done, by the name of its field."""
+        return {field: getattr(self, field) for field in _REACTIONS.values()}
+
+    @property
+    def most_retries(self) -> int:
+        """How often one question may be asked again, in the worst case."""
+        return self.retries if "retry" in self.reactions.values() else 0

@@ -18,7 +18,7 @@ from tale_core.exemplars import LEVELS
 from tale_core.types import Framing, Message, Record, Style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -32,6 +32,8 @@ _DEFAULT_LANGUAGE = "en"
 # English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens:
 # rules of thumb, so that one budget in tokens can be asked for in units that a model may count better.
 _PER_TOKEN: dict[str, float] = {"{budget}": 1, "{words}": 0.75, "{steps}": 0.05}
+# What is said when an answer had a slip: the wording, and what joins several calculations.
+_CORRECTIONS = {"en": ("Note that {sums}.", " and "), "zh": ("请注意：{sums}。", "，")}
 
 
 def detect_language(text: str) -> str:
@@ -63,6 +65,19 @@ def choose_language(available: Mapping[str, object], question: str, language: st
             f"no template in language {language!r}; available: {', '.join(sorted(available))}, or 'auto'"
         )
     return language
+
+
+def correction(sums: Sequence[str], question: str, *, language: str = "auto") -> str:
+    """Return the sentence that puts calculations right, for a question that is asked again.
+
+    Args:
+        sums: The calculations with their results, such as ``"3 + 9 + 16 = 28"``.
+        question: Decides when ``language`` is ``"auto"``.
+        language: A language code; English where there is no wording in it.
+    """
+    wanted = language if language in {"auto", *_CORRECTIONS} else _DEFAULT_LANGUAGE
+    wording, between = _CORRECTIONS[choose_language(_CORRECTIONS, question, wanted)]
+    return wording.format(sums=between.join(sums))
 
 
 class Template(Record):

@@ -7,17 +7,20 @@ import operator
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from tale_core.arithmetic import find_slips
 from tale_core.elasticity import observe
 from tale_core.errors import (
     BudgetOverrunError,
     CollapsedAnswerError,
     InvalidValueError,
     PolicyViolationError,
+    SlippedAnswerError,
     TruncatedAnswerError,
 )
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journal, UsageEvent
 from tale_core.flows import observed
 from tale_core.knobs import prompt_lever
+from tale_core.prompts import correction
 from tale_core.tokens import estimate_usage, usage_of
 from tale_core.types import (
     Budget,
@@ -158,6 +161,7 @@ class QuestionRun:
             BudgetOverrunError: The answer overran and the policy says raise.
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
         """
         plan = yield from self.plan()
         return (yield from self.asked(plan))
@@ -225,19 +229,23 @@ class QuestionRun:
             BudgetOverrunError: The answer overran and the policy says raise.
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
         """
         if not answer.observed:
             return None
         self.enforce(answer)
         policy, plan = self.method.policy, answer.plan
-        actions = {event.kind: policy.action(event.kind) for event in answer.observed}
-        if plan.budget.tokens is None or plan.attempt > policy.retries:
+        if plan.attempt > policy.retries:
             return None
-        unbudgeted = {actions.get(ElasticityKind.TRUNCATED), actions.get(ElasticityKind.COLLAPSE)}
-        if "retry" in unbudgeted and plan.budget.source != _SELF:
+        retried = {event.kind for event in answer.observed if policy.action(event.kind) == "retry"}
+        budget = plan.budget
+        cut = not retried.isdisjoint({ElasticityKind.TRUNCATED, ElasticityKind.COLLAPSE})
+        if cut and budget.tokens is not None and budget.source != _SELF:
             return self._replanned(plan, None)
-        if actions.get(ElasticityKind.OVERRUN) == "retry":
-            return self._relaxed(plan, plan.budget.tokens * _RETRY_FACTOR)
+        if ElasticityKind.SLIP in retried:
+            return self._put_right(plan, answer.reply.text)
+        if ElasticityKind.OVERRUN in retried and budget.tokens is not None:
+            return self._relaxed(plan, budget.tokens * _RETRY_FACTOR)
         return None
 
     def portion(self, plan: Plan, share: float) -> Plan:
@@ -275,6 +283,7 @@ class QuestionRun:
             BudgetOverrunError: The answer overran and the policy says raise.
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
         """
         for event in answer.observed:
             if self.method.policy.action(event.kind) == "raise":
@@ -414,6 +423,15 @@ class QuestionRun:
             return None
         return self._replanned(plan, tokens)
 
+    def _put_right(self, plan: Plan, text: str) -> Plan:
+        """Plan a retry that says what the answer's calculations come to, right after the question."""
+        budget = Budget(source=_SELF) if plan.budget.source == _SELF else plan.budget
+        again = self._planned(budget, attempt=plan.attempt + 1)
+        put_right = [slip.put_right() for slip in find_slips(text)]
+        note = correction(put_right, self.question, language=self.method.language)
+        framing = again.framing.model_copy(update={"after": f"\n\n{note}{again.framing.after}"})
+        return again.model_copy(update={"framing": framing})
+
     def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
         budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)
         return self._planned(budget, attempt=plan.attempt + 1)
@@ -436,6 +454,12 @@ def _violation(kind: ElasticityKind, answer: Answer) -> PolicyViolationError:
         return CollapsedAnswerError(
             f"the answer is bare: {actual} output tokens with a budget of {budget}; raise the policy's floor, "
             "or set on_collapse='retry' or 'record'",
+            text=answer.reply.text,
+        )
+    if kind is ElasticityKind.SLIP:
+        return SlippedAnswerError(
+            f"a calculation in the answer does not come out ({actual} output tokens, budget {budget}); raise "
+            "the budget, or set on_slip='retry' or 'record'",
             text=answer.reply.text,
         )
     return BudgetOverrunError(

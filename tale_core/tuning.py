@@ -11,25 +11,20 @@ scheduler can run them.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field, model_validator
 
+from tale_core.candidates import BASELINE, Candidate, Levels, default_candidates
 from tale_core.errors import InvalidValueError
-from tale_core.estimators import RegressionEstimator
 from tale_core.events import ElasticityKind, UsageEvent
-from tale_core.flows import Outcome, arun_many, run_many
-from tale_core.method import TaleMethod
-from tale_core.policy import BudgetPolicy
+from tale_core.flows import Outcome, adjusted, arun_many, run_many
 from tale_core.probing import answer_text, graded
-from tale_core.prompts import Exemplar, ExemplarStyle, get_style
-from tale_core.types import ACall, Call, Flow, Grade, Record
+from tale_core.types import ACall, Call, Flow, Grade, ModelCall, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,56 +34,6 @@ if TYPE_CHECKING:
 _KEEP = 1 / 2
 _FEWEST_QUESTIONS = 8
 _FINALISTS = 2
-
-
-Levels: TypeAlias = dict[int, tuple[Exemplar, ...]]
-"""Worked examples by the length of their solutions, in output tokens."""
-
-
-class Candidate(Record):
-    """One way of asking: a style, and where its budget comes from."""
-
-    style: str
-    """Name of a registered prompt style."""
-    budget: int | None = Field(default=None, ge=1)
-    """One budget for every question, in output tokens; None leaves it to the estimator."""
-    multiplier: float = Field(default=1.0, gt=0)
-    """What the estimator's number is multiplied by; of no effect with a fixed budget."""
-    estimator: str | None = None
-    """File of a fitted estimator; None asks the zero-shot estimator."""
-    searched: bool = False
-    """Whether its worked examples are the race's own, taken from searched answers."""
-
-    @property
-    def label(self) -> str:
-        """A short name, such as ``tale x2`` or ``exemplars @100``."""
-        style = f"{self.style} (searched)" if self.searched else self.style
-        if self.budget is not None:
-            return f"{style} @{self.budget}"
-        fitted = "" if self.estimator is None else f" fitted by {Path(self.estimator).name}"
-        return f"{style}{fitted}" + ("" if self.multiplier == 1 else f" x{self.multiplier:g}")
-
-    def method(self, exemplars: Levels | None = None) -> TaleMethod:
-        """Return the candidate as a way of asking.
-
-        Args:
-            exemplars: The race's own worked examples, for a candidate that shows them.
-        """
-        style = get_style(self.style)
-        if self.searched and isinstance(style, ExemplarStyle):
-            style = style.model_copy(update={"levels": exemplars})
-        policy = BudgetPolicy(multiplier=self.multiplier)
-        fitted = None if self.estimator is None else _fitted(self.estimator)
-        return TaleMethod(estimator=self.budget or fitted, style=style, policy=policy)
-
-
-@functools.cache
-def _fitted(path: str) -> RegressionEstimator:
-    return RegressionEstimator.load(path)
-
-
-BASELINE = Candidate(style="vanilla")
-"""What every candidate is measured against: chain of thought without a budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,62 +131,6 @@ Rounds: TypeAlias = Generator[list[Flow[Trial]], list[Outcome[Trial]], Race]
 """A race: yields the flows of one round, receives their outcomes in any order."""
 
 
-def default_candidates(
-    budgets: Sequence[int] = (25, 50, 100, 200),
-    multipliers: Sequence[float] = (1.0, 2.0),
-    estimators: Sequence[str] = (),
-) -> tuple[Candidate, ...]:
-    """Return a broad field of candidates.
-
-    Args:
-        budgets: The fixed budgets to try with each style, in output tokens.
-        multipliers: What to multiply estimates by.
-        estimators: Files of fitted estimators.
-    """
-    return candidates_of(
-        ("draft", "self-budget", "tale", "essential", "words", "steps", "exemplars"),
-        budgets=budgets,
-        multipliers=multipliers,
-        estimators=estimators,
-        zero_shot=("tale",),
-    )
-
-
-def candidates_of(
-    styles: Sequence[str],
-    *,
-    budgets: Sequence[int],
-    multipliers: Sequence[float],
-    estimators: Sequence[str] = (),
-    zero_shot: Sequence[str] | None = None,
-) -> tuple[Candidate, ...]:
-    """Return every combination of styles with budgets, and with estimators times multipliers.
-
-    Args:
-        styles: Names of prompt styles; one that carries no budget takes part once.
-        budgets: Fixed budgets, in output tokens.
-        multipliers: What to multiply estimates by.
-        estimators: Files of fitted estimators.
-        zero_shot: The styles to try with the zero-shot estimator, each at the price of a call; None for all.
-
-    Raises:
-        UnknownStyleError: No style of one of these names.
-    """
-    field: list[Candidate] = []
-    for style in styles:
-        if not get_style(style).budgeted:
-            field.append(Candidate(style=style))
-            continue
-        asked = (None,) if zero_shot is None or style in zero_shot else ()
-        field += [Candidate(style=style, budget=budget) for budget in budgets]
-        field += [
-            Candidate(style=style, multiplier=multiplier, estimator=estimator)
-            for estimator in (*asked, *estimators)
-            for multiplier in multipliers
-        ]
-    return tuple(field)
-
-
 class RaceSettings(Record):
     """How a race is run."""
 
@@ -289,7 +178,7 @@ class RaceSettings(Record):
             answered = min(answered * 2, questions)
 
     def most_answers(self, questions: int) -> int:
-        """Return an upper bound on the answers that the race asks for, vanilla's included."""
+        """Return an upper bound on the answers that the race asks for, vanilla's included, second tries not."""
         total, before = questions, 0
         for field, answered in self.rounds(questions):
             total += field * (answered - before)
@@ -403,11 +292,13 @@ def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds
 
 def _trial(candidate: Candidate, question: GradedQuestion, settings: RaceSettings) -> Flow[Trial]:
     run = candidate.method(settings.exemplars).begin(question.text, question_id=question.id)
-    plan = yield from run.plan()
     sampling = {"max_tokens": settings.max_tokens, "temperature": settings.temperature}
-    reply = yield plan.call().model_copy(update=sampling)
-    answer = run.settle(plan, reply)
-    verdict = yield from graded(question.grade, answer_text(reply))
+
+    def sampled(call: ModelCall) -> ModelCall:
+        return call.model_copy(update=sampling) if call.role == "reason" else call
+
+    answer = yield from adjusted(run.answer(), sampled)
+    verdict = yield from graded(question.grade, answer_text(answer.reply))
     calls = [event for event in run.drain() if isinstance(event, UsageEvent)]
     return Trial(
         candidate=candidate,
@@ -415,7 +306,7 @@ def _trial(candidate: Candidate, question: GradedQuestion, settings: RaceSetting
         correct=verdict == "correct",
         reason_tokens=sum(call.usage.output_tokens for call in calls if call.role == "reason"),
         estimate_tokens=sum(call.usage.output_tokens for call in calls if call.role == "estimate"),
-        collapsed=any(event.kind is ElasticityKind.COLLAPSE for event in answer.observed),
+        collapsed=any(event.kind is ElasticityKind.COLLAPSE for event in answer.events),
     )
 
 

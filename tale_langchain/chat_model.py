@@ -244,6 +244,7 @@ class ChatTALE(Budgeting, StandIn):
             BudgetOverrunError: The answer overran and the policy says raise; after the last chunk, as below.
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
             UnexpectedReplyError: The model streamed nothing at all.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """

@@ -147,6 +147,7 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             BudgetOverrunError: The answer overran and the policy says raise.
             CollapsedAnswerError: The answer is bare and the policy says raise.
             TruncatedAnswerError: The answer was cut or empty and the policy says raise.
+            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
             UnexpectedReplyError: The model answered with something that is no AIMessage.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """

@@ -43,7 +43,8 @@ class TALEQueryTransform(BaseQueryTransform):
             ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or None for ``Settings.llm``.
         estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
             profile's budget or else the zero-shot estimator.
-        policy: Bounds of the budget; None for the profile's or else the defaults.
+        policy: Bounds of the budget; None for the profile's or else the defaults. Where a profile would ask
+            again, the transform does not: it never sees the answer.
         style: A prompt style or its name; None for the profile's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
         profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
@@ -84,7 +85,7 @@ class TALEQueryTransform(BaseQueryTransform):
             language=language,
             profile=profile,
         )
-        _check_records_only(self._setup.method.policy)
+        _check_can_be_kept(self._setup.method.policy, own=policy is not None)
 
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
@@ -150,10 +151,10 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     return dataclasses.replace(bundle, query_str=question.framed, custom_embedding_strs=embedded)
 
 
-def _check_records_only(policy: BudgetPolicy) -> None:
-    for name in ("on_overrun", "on_collapse", "on_truncation"):
-        action = getattr(policy, name)
-        if action != "record":
+def _check_can_be_kept(policy: BudgetPolicy, *, own: bool) -> None:
+    """Refuse what only who sees the answer can do; a profile's second try is an extra that is left out."""
+    for name, action in policy.reactions.items():
+        if action == "raise" or (own and action == "retry"):
             raise InvalidValueError(
                 f"a query transform never sees the answer, so {name}={action!r} cannot be kept; "
                 f"use TALEQueryEngine, or leave {name} at 'record'"

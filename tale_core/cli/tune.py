@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from tale_core.candidates import BASELINE, Candidate, candidates_of, default_candidates
 from tale_core.cli._measuring import (
     ConcurrencyOption,
     DataArgument,
@@ -32,7 +33,7 @@ from tale_core.evaluation.profiling import evidence, make_profile, run_stored_ra
 from tale_core.harvest import harvest
 from tale_core.local import CATALOGUE
 from tale_core.prompts import get_style
-from tale_core.tuning import BASELINE, Candidate, Race, RaceSettings, candidates_of, default_candidates
+from tale_core.tuning import Race, RaceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,10 @@ def tune(
         Path | None,
         typer.Option(help="A results file of `tale search`: race worked examples taken from its answers too."),
     ] = None,
+    second_try: Annotated[
+        bool,
+        typer.Option(help="Ask again, once, when a calculation in an answer does not come out."),
+    ] = True,
     margin: Annotated[
         float, typer.Option(help="How much accuracy may fall, as a share of the questions.")
     ] = 0.03,
@@ -114,6 +119,8 @@ def tune(
         candidates += tuple(
             Candidate(style="exemplars", budget=budget, searched=True) for budget in _whole(budgets)
         )
+    if second_try:
+        candidates = tuple(one.model_copy(update={"second_try": True}) for one in candidates)
     settings = RaceSettings(
         candidates=candidates,
         margin=margin,
@@ -158,7 +165,8 @@ class _Track:
         estimates = sum(
             len(dataset) for one in settings.candidates if one.budget is None and get_style(one.style).budgeted
         )
-        calls = answers + estimates
+        again = any(one.second_try for one in settings.candidates)
+        calls = answers * (1 + again) + estimates
         tell_bound(len(dataset), len(dataset), calls=calls, tokens=calls * (settings.max_tokens or 0))
         self._store.begin_run(
             command="tune",

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
-from tale_core.evaluation.datasets import check_disjoint
+from tale_core.candidates import BASELINE
 from tale_core.evaluation.graders import get_grader
 from tale_core.evaluation.statistics import (
     Interval,
@@ -19,18 +19,18 @@ from tale_core.evaluation.statistics import (
     ratio_interval,
     wilson_interval,
 )
-from tale_core.policy import BudgetPolicy
 from tale_core.profile import Evidence, Measured, Profile, ProfilePoint
-from tale_core.tuning import BASELINE, GradedQuestion, Race, RaceSettings, Trial, race, run_race
+from tale_core.tuning import GradedQuestion, Race, RaceSettings, Trial, race, run_race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tale_core.candidates import Candidate
     from tale_core.evaluation.datasets import Dataset
     from tale_core.evaluation.graders import Grader
     from tale_core.evaluation.store import Store
     from tale_core.flows import Outcome
-    from tale_core.tuning import Candidate, Rounds
+    from tale_core.tuning import Rounds
     from tale_core.types import Call
 
 Watch: TypeAlias = Callable[["Outcome[Trial]"], None]
@@ -108,50 +108,6 @@ def evidence(trials: Race, candidate: Candidate, *, data: str) -> Evidence:
     )
 
 
-def verify(
-    candidate: Candidate,
-    tuned_on: Dataset,
-    test: Dataset,
-    store: Store,
-    call: Call,
-    *,
-    model: str,
-    grader: str | Grader = "auto",
-    concurrency: int = 4,
-    max_tokens: int | None = None,
-    on_outcome: Watch | None = None,
-) -> Evidence:
-    """Measure a choice on questions that had no part in it.
-
-    Args:
-        candidate: The choice.
-        tuned_on: The questions it was chosen on.
-        test: Other questions.
-        store: Where calls are kept.
-        call: Answers one `ModelCall`.
-        model: Names the model; part of every key.
-        grader: How to grade: a name or a grader.
-        concurrency: How many answers are under way at a time.
-        max_tokens: Hard output cap of every answer.
-        on_outcome: Told of every answer as it comes.
-
-    Raises:
-        DataError: The two sets of questions overlap.
-    """
-    check_disjoint(tuning=tuned_on, test=test)
-    result = run_stored_race(
-        test,
-        RaceSettings(candidates=(candidate,), max_tokens=max_tokens),
-        store,
-        call,
-        model=model,
-        grader=grader,
-        concurrency=concurrency,
-        on_outcome=on_outcome,
-    )
-    return evidence(result, candidate, data=test.source)
-
-
 def make_profile(
     result: Race, tuned_on: Dataset, *, model: str, model_digest: str = "", proof: Sequence[Evidence] = ()
 ) -> Profile:
@@ -167,7 +123,7 @@ def make_profile(
     chosen = result.chosen
     points = tuple(_curve(result, chosen))
     floor = min((point.budget for point in points if point.budget), default=None)
-    policy = BudgetPolicy(multiplier=chosen.multiplier)
+    policy = chosen.policy()
     return Profile(
         model=model,
         style=chosen.style,

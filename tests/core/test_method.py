@@ -27,6 +27,7 @@ from tale_core import (
     PolicyViolationError,
     Profile,
     QuestionRun,
+    SlippedAnswerError,
     TaleMethod,
     TruncatedAnswerError,
     UnknownStyleError,
@@ -149,6 +150,7 @@ def test_the_answering_call_carries_budget_style_model_and_time_into_the_records
         fallback=st.none() | st.integers(1, 1000),
         on_overrun=st.sampled_from(["record", "retry"]),
         on_truncation=st.sampled_from(["record", "retry"]),
+        on_slip=st.sampled_from(["record", "retry"]),
         retries=st.integers(0, 10),
     ),
 )
@@ -344,6 +346,52 @@ def test_a_cut_answer_without_a_budget_is_not_asked_again() -> None:
     model = ScriptedModel("no idea", CUT)
     answer, _ = ask(model, policy=BudgetPolicy(on_truncation="retry", retries=5))
     assert kinds(answer) == ["unparsable", "truncated"]
+
+
+SLIPPED = f"{words(20)} 3 + 9 + 16 = 38. So [[38]]."
+
+
+def test_an_answer_that_slips_in_a_sum_is_asked_again_with_the_sum_put_right() -> None:
+    model = ScriptedModel("[[50]]", SLIPPED, "3 + 9 + 16 = 28. So [[28]].")
+    answer, question_run = ask(model, policy=BudgetPolicy(on_slip="retry"))
+    first, again = (call.messages[-1].content for call in model.calls[1:])
+    assert again == first.replace(QUESTION, f"{QUESTION}\n\nNote that 3 + 9 + 16 = 28.")
+    assert [call.budget for call in model.calls] == [None, 50, 50]
+    assert (answer.reply.text, answer.plan.attempt) == ("3 + 9 + 16 = 28. So [[28]].", 2)
+    assert kinds(answer) == ["slip", "collapse"]
+    assert answer.plan.budget.source == "zero-shot"
+    assert "38" not in str(question_run.drain())  # events hold no text of the answer
+
+
+def test_a_slip_is_only_recorded_unless_the_policy_asks_for_more() -> None:
+    answer, _ = ask(ScriptedModel("[[50]]", SLIPPED))
+    assert answer.plan.attempt == 1
+    assert "slip" in kinds(answer)
+
+
+def test_an_answer_that_goes_on_slipping_is_asked_again_only_as_often_as_the_policy_says() -> None:
+    model = ScriptedModel(estimate="[[50]]", reason=SLIPPED)
+    answer, _ = ask(model, policy=BudgetPolicy(on_slip="retry", retries=2))
+    assert (answer.plan.attempt, len(model.calls)) == (3, 4)
+
+
+def test_a_slip_without_a_budget_is_put_right_too() -> None:
+    model = ScriptedModel(SLIPPED, "28")
+    ask(model, style="vanilla", policy=BudgetPolicy(on_slip="retry"))
+    assert "Note that 3 + 9 + 16 = 28.\n\nLet's think step by step:" in model.calls[-1].messages[-1].content
+
+
+def test_a_slip_is_put_right_in_the_language_of_the_question() -> None:
+    model = ScriptedModel("[[50]]", "3 + 4 = 8", "7")
+    run(TaleMethod(policy=BudgetPolicy(on_slip="retry")).begin("三加四是多少？").answer(), model)
+    assert "请注意：3 + 4 = 7。" in model.calls[-1].messages[-1].content
+
+
+def test_a_slip_that_the_policy_forbids_raises_with_the_text_that_was_paid_for() -> None:
+    message = r"does not come out .* set on_slip='retry' or 'record'"
+    with pytest.raises(SlippedAnswerError, match=message) as raised:
+        ask(ScriptedModel("[[50]]", SLIPPED), policy=BudgetPolicy(on_slip="raise"))
+    assert raised.value.text == SLIPPED
 
 
 def test_a_cut_answer_that_also_overran_is_asked_again_as_cut() -> None:

@@ -101,13 +101,14 @@ def test_a_fallback_budget_is_not_held_to_the_bounds_of_estimates() -> None:
     assert decided.tokens == 20
 
 
-def test_overrun_collapse_and_truncation_can_ask_for_more_than_a_record() -> None:
-    policy = BudgetPolicy(on_overrun="retry", on_collapse="retry", on_truncation="raise")
+def test_overrun_collapse_truncation_and_slip_can_ask_for_more_than_a_record() -> None:
+    policy = BudgetPolicy(on_overrun="retry", on_collapse="retry", on_truncation="raise", on_slip="retry")
     actions = {kind.value: policy.action(kind) for kind in ElasticityKind}
     assert {kind: action for kind, action in actions.items() if action != "record"} == {
         "overrun": "retry",
         "collapse": "retry",
         "truncated": "raise",
+        "slip": "retry",
     }
     assert {BudgetPolicy().action(kind) for kind in ElasticityKind} == {"record"}
 
@@ -135,6 +136,13 @@ def test_a_policy_that_cannot_be_meant_is_refused_with_its_value(
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
         BudgetPolicy(**fields)
+
+
+@pytest.mark.parametrize("field", ["on_overrun", "on_collapse", "on_truncation", "on_slip"])
+def test_a_policy_asks_again_only_where_one_of_its_actions_says_so(field: str) -> None:
+    assert BudgetPolicy(retries=3).most_retries == 0
+    assert BudgetPolicy(retries=3, **{field: "raise"}).most_retries == 0
+    assert BudgetPolicy(retries=3, **{field: "retry"}).most_retries == 3
 
 
 def test_a_policy_survives_json() -> None:

@@ -5,19 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale_core import InvalidValueError, ModelReply, Usage
+from tale_core.candidates import BASELINE, Candidate, candidates_of, default_candidates
 from tale_core.testing import ScriptedModel
-from tale_core.tuning import (
-    BASELINE,
-    Candidate,
-    GradedQuestion,
-    Race,
-    RaceSettings,
-    arun_race,
-    candidates_of,
-    default_candidates,
-    race,
-    run_race,
-)
+from tale_core.tuning import GradedQuestion, Race, RaceSettings, arun_race, race, run_race
 
 CANDIDATES = (
     Candidate(style="tale"),
@@ -202,3 +192,29 @@ def test_a_race_asks_for_every_answer_at_its_own_temperature():
     run_race(race(questions(2), RaceSettings(candidates=CANDIDATES[:1], temperature=0.5)), call)
     assert asked
     assert set(asked) == {0.5}
+
+
+def test_a_second_try_costs_what_it_takes_and_counts_as_the_answer():
+    def reason(call):
+        number = int(call.messages[-1].content.split("is ")[1].split(" +")[0])
+        if "Note that" in call.messages[-1].content:
+            return ModelReply(text=str(number + 1), usage=Usage(output_tokens=30), finish_reason="stop")
+        tokens = 50 if call.budget else 200
+        slip = f"{number} + 1 = {number + 2}" if call.budget else str(number + 1)
+        return ModelReply(text=slip, usage=Usage(output_tokens=tokens), finish_reason="stop")
+
+    once = Candidate(style="tale", budget=50)
+    twice = once.model_copy(update={"second_try": True})
+    settings = RaceSettings(candidates=(once, twice), max_tokens=77)
+    slipping = ScriptedModel(reason=reason)
+
+    result = drive(race(questions(8), settings), slipping)
+
+    assert result.chosen == twice
+    assert [(one.candidate, one.correct, one.net_tokens) for one in result.standings] == [
+        (once, 0, 50),
+        (twice, 8, 80),
+    ]
+    assert {call.max_tokens for call in slipping.calls} == {77}
+    assert (once.label, twice.label) == ("tale @50", "tale @50, second try")
+    assert (once.policy().on_slip, twice.policy().on_slip) == ("record", "retry")

@@ -216,11 +216,20 @@ def test_a_models_exception_reaches_the_caller_unchanged(index: VectorStoreIndex
         TransformQueryEngine(index.as_query_engine(llm=llm), TALEQueryTransform(llm)).query(QUESTION)
 
 
-@pytest.mark.parametrize("field", ["on_overrun", "on_collapse", "on_truncation"])
+@pytest.mark.parametrize("field", ["on_overrun", "on_collapse", "on_truncation", "on_slip"])
 @pytest.mark.parametrize("action", ["retry", "raise"])
 def test_a_policy_that_a_transform_cannot_keep_is_refused(field: str, action: str) -> None:
     with pytest.raises(InvalidValueError, match=f"{field}='{action}' cannot be kept; use TALEQueryEngine"):
         TALEQueryTransform(MockLLM(), policy=BudgetPolicy(**{field: action}))
+
+
+def test_a_profile_that_would_ask_again_serves_a_transform_without_its_second_try() -> None:
+    again = Profile(model="m", style="tale", budget=40, policy=BudgetPolicy(on_slip="retry"))
+    bundle = TALEQueryTransform(MockLLM(), profile=again).run(QUESTION)
+    assert "40 tokens" in bundle.query_str
+    strict = again.model_copy(update={"policy": BudgetPolicy(on_slip="raise")})
+    with pytest.raises(InvalidValueError, match="on_slip='raise' cannot be kept"):
+        TALEQueryTransform(MockLLM(), profile=strict)
 
 
 @pytest.mark.parametrize("given", [None, 3, b"How old?", QueryBundle(None)])

@@ -13,7 +13,13 @@ from tale_core.evaluation.methods.base import (
     register_method,
 )
 from tale_core.evaluation.methods.published import Direct, TaleAsPublished, TaleStyle, Vanilla
-from tale_core.evaluation.methods.tuned import SelfBudgeted, TaleAdaptive, TaleFitted, TaleProfile
+from tale_core.evaluation.methods.tuned import (
+    SelfBudgeted,
+    TaleAdaptive,
+    TaleFitted,
+    TaleProfile,
+    VanillaSecondTry,
+)
 from tale_core.evaluation.methods.worded import Concise, Draft, DraftExamples, Worded
 from tale_core.evaluation.methods.sketches import SketchChaining, SketchLexicons, SketchSymbolism
 from tale_core.evaluation.methods.consistency import SelfConsistency
@@ -44,6 +50,7 @@ __all__ = [
     "TaleProfile",
     "TaleStyle",
     "Vanilla",
+    "VanillaSecondTry",
     "Worded",
     "ask",
     "get_method",

@@ -30,9 +30,7 @@ class Styled(Method):
     @property
     def most_calls(self) -> int:
         """An estimate, an answer, and as often as the policy asks again; see `Method.most_calls`."""
-        policy = self.asking.policy
-        retried = "retry" in {policy.on_overrun, policy.on_collapse, policy.on_truncation}
-        return 1 + int(estimates(self.asking)) + (policy.retries if retried else 0)
+        return 1 + int(estimates(self.asking)) + self.asking.policy.most_retries
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""

@@ -11,6 +11,7 @@ from tale_core.estimators import AdaptiveEstimator, ZeroShotEstimator
 from tale_core.evaluation.methods.base import Conditions, register_method
 from tale_core.evaluation.methods.styled import Styled
 from tale_core.method import TaleMethod
+from tale_core.policy import BudgetPolicy
 from tale_core.profile import Profile  # noqa: TC001  # pydantic reads it
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ class TaleProfile(Styled):
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
         return TaleMethod(profile=self.profile)
+
+
+@register_method
+class VanillaSecondTry(Styled):
+    """Chain of thought without a budget, asked again after a slip: what the second try does alone."""
+
+    name: ClassVar = "vanilla-second-try"
+    source: ClassVar = "this project: BudgetPolicy(on_slip='retry')"
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(style="vanilla", policy=BudgetPolicy(on_slip="retry"))
 
 
 class _Estimated(Styled):

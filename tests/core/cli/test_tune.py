@@ -106,7 +106,7 @@ def test_when_nothing_helps_the_profile_is_no_budget(model, data):
 
 
 def test_the_output_can_be_json(model, data):
-    told = json.loads(tale(*FIELD, "--json").stdout)
+    told = json.loads(tale(*FIELD, "--no-second-try", "--json").stdout)
     assert told["profile"]["style"] == "essential"
     assert {row["candidate"] for row in told["standings"]} == {
         "tale", "tale @20", "tale @60", "essential", "essential @20", "essential @60",
@@ -165,3 +165,9 @@ def test_examples_never_come_from_a_test_question(model, data, searched):
         status=1,
     )
     assert "6 questions of the tests were searched in searched.sqlite" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("flags", "on_slip"), [((), "retry"), (("--no-second-try",), "record")])
+def test_the_profile_asks_again_after_a_slip_unless_told_otherwise(model, data, flags, on_slip):
+    tale("--styles", "words", "--budgets", "60", *flags)
+    assert Profile.load("profile.json").policy.on_slip == on_slip

@@ -100,6 +100,7 @@ def test_every_way_of_answering_that_is_promised_is_registered() -> None:
         "vanilla",
         "tale",
         "tale-profile",
+        "vanilla-second-try",
         "tale-fitted",
         "tale-adaptive",
         "self-budget",
@@ -206,6 +207,15 @@ def test_a_name_that_leads_nowhere_is_told_with_the_way_out(
 def test_a_method_says_what_the_run_lacks(name: str, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         get_method(name).under(Conditions())
+
+
+def test_a_second_try_follows_a_slip_and_counts_towards_the_bound() -> None:
+    method = get_method("vanilla-second-try").under(Conditions())
+    model = ScriptedModel("3 + 4 = 8", "3 + 4 = 7")
+    said = run(method.answer(QUESTION), model)
+    assert said.text == "3 + 4 = 7"
+    assert [event.kind.value for event in said.events] == ["slip"]
+    assert len(model.calls) == method.most_calls == 2
 
 
 def test_the_profile_decides_how_to_ask() -> None:
