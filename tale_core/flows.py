@@ -104,11 +104,8 @@ def observed(
         while not isinstance(step, _Returned):
             outcome: ModelReply | Exception | None = None if recall is None else recall(step)
             if outcome is None:
-                try:
-                    outcome = yield step
-                except Exception as exc:  # noqa: BLE001  # the inner flow decides
-                    outcome = exc
-                else:
+                outcome = yield from _passed_on(step)
+                if not isinstance(outcome, Exception):
                     note(step, outcome)
             step = _step(flow, outcome)
         return step.value
@@ -124,12 +121,7 @@ def adjusted(flow: Flow[T], change: Callable[[ModelCall], ModelCall]) -> Flow[T]
     with closing(flow):
         step = _step(flow, None)
         while not isinstance(step, _Returned):
-            outcome: ModelReply | Exception
-            try:
-                outcome = yield change(step)
-            except Exception as exc:  # noqa: BLE001  # the inner flow decides
-                outcome = exc
-            step = _step(flow, outcome)
+            step = _step(flow, (yield from _passed_on(change(step))))
         return step.value
 
 
@@ -143,13 +135,16 @@ def resumed(flow: Flow[T], call: ModelCall) -> Flow[T]:
     with closing(flow):
         step: ModelCall | _Returned[T] = call
         while not isinstance(step, _Returned):
-            outcome: ModelReply | Exception
-            try:
-                outcome = yield step
-            except Exception as exc:  # noqa: BLE001  # the inner flow decides
-                outcome = exc
-            step = _step(flow, outcome)
+            step = _step(flow, (yield from _passed_on(step)))
         return step.value
+
+
+def _passed_on(call: ModelCall) -> Generator[ModelCall, ModelReply, ModelReply | Exception]:
+    """Hand a call to the driver; what it raises is an outcome too, since the inner flow may recover from it."""
+    try:
+        return (yield call)
+    except Exception as exc:  # noqa: BLE001  # the inner flow decides
+        return exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ _NUMBER = re.compile(
     (?P<sign> (?<!\d) [-‐−–] )?              # "10-20" is a range, not a negative number
     (?<! \d)
     (?:
+        (?P<base> \d+ ) \s? (?: \^ | \*\* ) \s? (?P<power> \d+ ) (?! \w )             # 10^3
+        |
         (?P<mantissa> \d+ (?: \.\d+ )? ) [eE] (?P<exponent> [-+−]? \d+ ) (?! \w )      # 1.2e3
         |
         (?P<digits>
@@ -52,7 +54,7 @@ def parse_budget(text: str) -> int | None:
     A number in double brackets, the published format, wins; without brackets a number that is called a budget
     or counted in tokens; without either the only number there is. Of several of the same kind the last one
     counts, since models correct themselves. Thousands separators, full-width digits, decimals (rounded up),
-    ``1.2k``, ``1.2e3``, ranges (their upper end) and thinking blocks are understood.
+    ``1.2k``, ``1.2e3``, ``10^3``, ranges (their upper end) and thinking blocks are understood.
 
     Args:
         text: The model's reply; any text at all.
@@ -85,6 +87,9 @@ def _tokens(number: re.Match[str]) -> int | None:
 
 
 def _value(number: re.Match[str]) -> Decimal:
+    if number["base"]:
+        times = int(min(Decimal(number["power"]), Decimal(_MOST_DIGITS)))
+        return min(_HUGE, min(_HUGE, Decimal(number["base"])) ** times)
     if number["mantissa"]:
         power = Decimal(number["exponent"].replace("−", "-"))
         shift = int(max(Decimal(-_MOST_DIGITS), min(power, Decimal(_MOST_DIGITS))))
