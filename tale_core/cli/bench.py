@@ -45,7 +45,7 @@ from tale_core.cli._shared import (
     err,
 )
 from tale_core.client import ChatClient
-from tale_core.errors import InvalidValueError, SpendingLimitError, StoreError
+from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError
 from tale_core.estimators import RegressionEstimator
 from tale_core.evaluation import Store
 from tale_core.evaluation.benchmark import Sampling, SpendingLimit, bench_jobs
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tale_core.cli._measuring import Worked
-    from tale_core.evaluation import Job
+    from tale_core.evaluation import Dataset, Job
     from tale_core.evaluation.benchmark import Attempt
     from tale_core.evaluation.methods import Method
     from tale_core.evaluation.report import Price
@@ -131,7 +131,7 @@ def bench(
     grading = choose_grader(grader, judging)
     conditions = Conditions(
         profile=find_profile(profile, model_name=client.model),
-        estimator=None if estimator is None else RegressionEstimator.load(estimator),
+        estimator=None if estimator is None else _fitted_elsewhere(estimator, dataset),
         lever=client.lever,
         efforts=client.efforts,
     )
@@ -166,6 +166,19 @@ def bench(
         show_report([view], wanted, facts={"run": {**worked.facts(), "results": str(results)}})
         err.print(f"every answer is in {results}; tale report shows them again", soft_wrap=True)
     _leave(worked)
+
+
+def _fitted_elsewhere(path: Path, dataset: Dataset) -> RegressionEstimator:
+    """Open an estimator that was fitted on none of the questions it is to be tested on."""
+    found = RegressionEstimator.load(path)
+    known = [one.id for one in dataset.questions if found.trained_on(one.question)]
+    if known:
+        raise DataError(
+            f"{path} was fitted on {len(known)} of the {len(dataset)} questions of {dataset.source} "
+            f"({known[0]!r}, ...): it would be tested on what it has seen; name other questions, or an estimator "
+            "fitted elsewhere"
+        )
+    return found
 
 
 def choose_methods(names: str | None, conditions: Conditions) -> list[Method]:

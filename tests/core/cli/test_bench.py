@@ -14,7 +14,7 @@ import pytest
 from slow_server import SlowServer
 from typer.testing import CliRunner
 
-from tale_core import ModelReply, Usage
+from tale_core import BudgetExample, ModelReply, RegressionEstimator, Usage
 from tale_core.cli.app import app
 from tale_core.client import ChatClient
 from tale_core.evaluation import Store
@@ -174,6 +174,16 @@ def test_wrong_arguments_fail_before_any_call(model, data, arguments, message):
     result = bench(*arguments, status=1)
     assert message in result.stderr
     assert not model.asked
+
+
+def test_an_estimator_is_not_tested_on_the_questions_it_was_fitted_on(model, data):
+    seen = [BudgetExample(question=f"{number} and one?", tokens=20 + number) for number in range(4, 40)]
+    RegressionEstimator().fit_table(seen, model=model.model, style="tale").save(data / "budget.skops")
+    fitted = ("--methods", "tale-fitted", "--estimator", "budget.skops")
+    refused = bench(*fitted, status=1).stderr
+    assert "budget.skops was fitted on 6 of the 10 questions of data.jsonl" in " ".join(refused.split())
+    assert not model.asked
+    tale("bench", "data.jsonl[:4]", *fitted)
 
 
 def test_data_without_questions_is_an_error(model, data):
