@@ -175,8 +175,8 @@ def _fitted_elsewhere(path: Path, dataset: Dataset) -> RegressionEstimator:
     if known:
         raise DataError(
             f"{path} was fitted on {len(known)} of the {len(dataset)} questions of {dataset.source} "
-            f"({known[0]!r}, ...): it would be tested on what it has seen; name other questions, or an estimator "
-            "fitted elsewhere"
+            f"({known[0]!r}, ...): it would be tested on what it has seen; name other questions, or an "
+            "estimator fitted elsewhere"
         )
     return found
 
