@@ -231,6 +231,18 @@ def test_an_overrun_is_asked_for_again_with_twice_the_budget(handler: TALECallba
     assert [event.kind for event in handler.ledger.events] == [ElasticityKind.OVERRUN]
 
 
+async def test_a_slip_is_put_right_in_the_second_asking(
+    every_way: dict[str, Ask], handler: TALECallbackHandler
+) -> None:
+    for way in ("invoke", "ainvoke"):
+        model = ScriptedChatModel(ScriptedModel("48 + 12 = 50", "48 + 12 = 60", estimate="[[40]]"))
+        tale = TALERunnable(model, policy=BudgetPolicy(on_slip="retry"))
+        answer = await every_way[way](tale, QUESTION, {"callbacks": [handler]})
+        assert answer.text == "48 + 12 = 60"
+        assert f"{QUESTION}\n\nNote that 48 + 12 = 60.\n\nLet's think" in model.sent[-1].text
+    assert ElasticityKind.SLIP in {event.kind for event in handler.ledger.events}
+
+
 async def test_a_cut_answer_raises_where_the_policy_says_so(ask: Ask, handler: TALECallbackHandler) -> None:
     model = ScriptedChatModel(ScriptedModel(estimate="[[40]]", reason=cut("Four dozen")))
     tale = TALERunnable(model, policy=BudgetPolicy(on_truncation="raise"))

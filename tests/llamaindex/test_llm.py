@@ -267,6 +267,13 @@ def test_an_overrun_is_asked_again_where_the_policy_says_so(handler: TALEEventHa
     assert handler.ledger.totals("reason").output_tokens == 149
 
 
+def test_a_slip_is_put_right_in_the_second_asking() -> None:
+    llm = ScriptedLLM(ScriptedModel("48 + 12 = 50", "48 + 12 = 60"))
+    response = TALELLM(llm, estimator=40, policy=BudgetPolicy(on_slip="retry")).chat([user()])
+    assert response.message.content == "48 + 12 = 60"
+    assert "Note that 48 + 12 = 60.\n\nLet's think" in llm.sent[-1].text
+
+
 def test_an_overrun_raises_where_the_policy_says_so() -> None:
     llm = TALELLM(
         ScriptedLLM(ScriptedModel(reason=OVERRUN)), estimator=40, policy=BudgetPolicy(on_overrun="raise")
