@@ -11,6 +11,7 @@ import ast
 import itertools
 import operator
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,8 +76,8 @@ class Slip(NamedTuple):
 
     def put_right(self) -> str:
         """Return the calculation with its value, to four decimals: ``"3 + 9 + 16 = 28"``."""
-        rounded = f"{float(self.value):.4f}".rstrip("0").rstrip(".")
-        return f"{self.calculation} = {rounded}"
+        rounded = round(self.value, 4)
+        return f"{self.calculation} = {Decimal(rounded.numerator) / Decimal(rounded.denominator):f}"
 
 
 def find_slips(text: str) -> tuple[Slip, ...]:
@@ -157,7 +158,7 @@ def _slip(tokens: Sequence[_Token], equals: int) -> Slip | None:
     try:
         values = _readings(left.bare)
         claims = [claim for text in {stated, right.bare} for claim in _readings(text)]
-    except (SyntaxError, ZeroDivisionError, OverflowError, _AmbiguousError):
+    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, _AmbiguousError):
         return None
     pairs = itertools.product(values, claims)
     if any(_comes_out(value, claim, stated) or _converts(value, claim) for value, claim in pairs):
@@ -255,6 +256,7 @@ def _readings(calculation: str) -> list[Fraction]:
 
     Raises:
         SyntaxError: It is no calculation.
+        ValueError: A number has more digits than Python converts.
         ZeroDivisionError: It divides by zero.
         _AmbiguousError: It adds a percentage to a plain number.
     """
@@ -276,7 +278,7 @@ def _comes_out(value: Fraction, claim: Fraction, stated: str) -> bool:
     A value that needs more decimals than are shown may be rounded either way; the last of many decimals may be
     off because what went in was rounded.
     """
-    decimals = len(stated.rstrip("%").partition(".")[2])
+    decimals = len(stated.strip("()%").partition(".")[2])
     off = abs(value - claim)
     if decimals > _FLOAT_DECIMALS and off <= abs(value) * _FLOAT_NOISE:
         return True
