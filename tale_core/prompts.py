@@ -383,6 +383,10 @@ DRAFT = register_style(
             )
         },
         budgeted=False,
+        measured_on=(
+            "GPT-4o and Claude 3.5 Sonnet, by its paper (arXiv 2502.18600)",
+            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: a quarter of vanilla's tokens, half of its right answers lost",
+        ),
     )
 )
 """Chain of Draft, zero-shot (arXiv 2502.18600, section 3): a fixed limit per step, no budget per question."""
@@ -399,7 +403,10 @@ EXEMPLARS = register_style(
             unbudgeted=_VANILLA["en"],
         ),
         fit=0.85,
-        measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),
+        measured_on=(
+            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: 35% to 40% of vanilla's tokens at a budget of 120",
+            "SmolLM2-135M-Instruct Q4_1: 20% of vanilla's tokens on sums at a budget of 30",
+        ),
     )
 )
 """Worked examples matched to the budget; for models that cannot count tokens."""

@@ -53,6 +53,9 @@ class SelfBudget(TemplateStyle):
     name: str = Field(default="self-budget", min_length=1)
     templates: dict[str, Template] = _TEMPLATES
     budgeted: bool = False
+    measured_on: tuple[str, ...] = (
+        "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: states no budget, and takes vanilla's tokens",
+    )
 
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
         """Return the sentence to put after the question; a budget, on a retry, is named in it."""
