@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from tale_core import Profile
 from tale_core.cli.app import app
 from tale_core.local import SMALL_MODEL, LocalServer, ServerSettings
 
@@ -38,12 +39,17 @@ def test_an_answer_is_streamed_with_its_accounts(options: tuple[str, str]) -> No
     result = CliRunner().invoke(app, ["ask", QUESTION, "--budget", "30", *options])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
-    assert "30 (fixed), style tale" in result.stderr
+    assert "30 (fixed), style exemplars" in result.stderr
     assert "output tokens" in result.stderr
 
 
-def test_a_comparison_is_measured_by_the_server_and_net_of_the_estimator(options: tuple[str, str]) -> None:
-    result = CliRunner().invoke(app, ["ask", QUESTION, "--compare", "--json", *options])
+def test_a_comparison_is_measured_by_the_server_and_net_of_the_estimator(
+    options: tuple[str, str], tmp_path: Path
+) -> None:
+    published = tmp_path / "published.json"
+    Profile(model=SMALL_MODEL, style="tale").save(published)
+    arguments = ["ask", QUESTION, "--compare", "--json", "--profile", str(published), *options]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
     assert data["model"] == SMALL_MODEL

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
+from tale_core import ZeroShotEstimator
 from tale_langchain import TALECallbackHandler, TALERunnable
 
 if TYPE_CHECKING:
     from tale_core.local import LocalServer
 
 pytestmark = pytest.mark.model
+
+# The model's own profile names a budget, so that nothing would be estimated.
+AS_PUBLISHED: dict[str, Any] = {"estimator": ZeroShotEstimator(), "style": "tale"}
 
 Ask = Callable[..., Awaitable[AIMessage]]
 
@@ -36,7 +40,7 @@ def chat(small_model: LocalServer) -> ChatOpenAI:
 async def test_every_way_of_asking_is_measured_by_role(
     ask: Ask, chat: ChatOpenAI, handler: TALECallbackHandler
 ) -> None:
-    answer = await ask(TALERunnable(chat), QUESTION, {"callbacks": [handler]})
+    answer = await ask(TALERunnable(chat, **AS_PUBLISHED), QUESTION, {"callbacks": [handler]})
     assert answer.text.strip()
     estimate, reason = handler.ledger.calls
     assert (estimate.role, reason.role) == ("estimate", "reason")
