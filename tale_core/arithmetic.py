@@ -58,8 +58,6 @@ _MEASURES = re.compile(
     "second|sec|minute|min|hour|hr|day|week|month|year|dollar|inch|feet|foot|ft|yard|mile|meter|metre|km|cm|mm|"
     "kilo|gram|kg|ounce|oz|pound|lb|ton|lit|ml|gallon|pint|cup",
 )
-
-
 _SCALES = re.compile("cent|penn|quarter|dime|nickel|dozen|pair|hundred|thousand|million|billion|percent")
 _CONVERSIONS = frozenset({7, 10, 12, 16, 24, 30, 36, 52, 60, 100, 365, 1000, 1440, 3600})
 
@@ -158,7 +156,7 @@ def _slip(tokens: Sequence[_Token], equals: int) -> Slip | None:
     try:
         values = _readings(left.bare)
         claims = [claim for text in {stated, right.bare} for claim in _readings(text)]
-    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, _AmbiguousError):
+    except (SyntaxError, ValueError, ZeroDivisionError, _AmbiguousError):
         return None
     pairs = itertools.product(values, claims)
     if any(_comes_out(value, claim, stated) or _converts(value, claim) for value, claim in pairs):

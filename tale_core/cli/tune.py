@@ -165,7 +165,7 @@ class _Track:
         estimates = sum(
             len(dataset) for one in settings.candidates if one.budget is None and get_style(one.style).budgeted
         )
-        again = any(one.second_try for one in settings.candidates)
+        again = max(one.policy().most_retries for one in settings.candidates)
         calls = answers * (1 + again) + estimates
         tell_bound(len(dataset), len(dataset), calls=calls, tokens=calls * (settings.max_tokens or 0))
         self._store.begin_run(
