@@ -20,8 +20,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tale_core import Message, ModelCall, ModelReply, SearchSettings, SearchTrace, Usage
-from tale_core.curves import Probe
-from tale_core.evaluation import Store, result_key
+from tale_core.search.curves import Probe
+from tale_lab.results.store import Store, result_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,10 @@ Flows plan model calls; whoever runs a flow makes them. `tale_langchain` and `ta
 runners; `run` and `arun` are all it takes to write another.
 """
 
-from tale_core.curves import BudgetRange, Point, Probe
-from tale_core.elasticity import observe
+from tale_core.accounts.ledger import Ledger, Savings
+from tale_core.accounts.logs import LoggingSink
+from tale_core.accounts.telemetry import OpenTelemetrySink
+from tale_core.accounts.tokens import count_tokens, estimate_usage
 from tale_core.errors import (
     BudgetOverrunError,
     CollapsedAnswerError,
@@ -39,18 +41,18 @@ from tale_core.estimators import (
     ChainEstimator,
     FixedEstimator,
     RegressionEstimator,
-    SelfBudget,
     ZeroShotEstimator,
 )
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, Journal, UsageEvent
 from tale_core.flows import Outcome, arun, arun_many, run, run_many
-from tale_core.ledger import Ledger, Savings
-from tale_core.logs import LoggingSink
-from tale_core.method import TaleMethod, as_estimator
+from tale_core.method.calibration import Profile, find_profile
+from tale_core.method.elasticity import observe
+from tale_core.method.method import TaleMethod, as_estimator
+from tale_core.method.policy import BudgetPolicy
+from tale_core.method.question import Answer, Plan, QuestionRun
 from tale_core.parsing import parse_budget
-from tale_core.policy import BudgetPolicy
-from tale_core.profile import Profile, find_profile
-from tale_core.prompts import (
+from tale_core.prompts.self_budget import SelfBudget
+from tale_core.prompts.strategies import (
     Exemplar,
     ExemplarStyle,
     Template,
@@ -59,10 +61,8 @@ from tale_core.prompts import (
     register_style,
     style_names,
 )
-from tale_core.question import Answer, Plan, QuestionRun
-from tale_core.search import SearchSettings, SearchTrace, replay_search, search_budget
-from tale_core.telemetry import OpenTelemetrySink
-from tale_core.tokens import count_tokens, estimate_usage
+from tale_core.search.budget_search import SearchSettings, SearchTrace, replay_search, search_budget
+from tale_core.search.curves import BudgetRange, Point, Probe
 from tale_core.types import (
     ACall,
     Budget,

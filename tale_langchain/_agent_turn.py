@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from tale_core.types import Budget
 from tale_langchain._convert import framed, to_reply, turn_at
-from tale_langchain._turn import Turn
+from tale_langchain._question import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
-    from tale_core.question import Answer, Plan
+    from tale_core.method.question import Answer, Plan
     from tale_core.types import Flow, ModelCall, ModelReply
-    from tale_langchain._wiring import Wiring
+    from tale_langchain._config import Wiring
 
 
 class TurnState(TypedDict):

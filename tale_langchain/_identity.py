@@ -10,7 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-from tale_core.prompts import get_style, style_names
+from tale_core.prompts.strategies import get_style, style_names
 from tale_core.types import Style
 from tale_langchain._models import requests_of
 

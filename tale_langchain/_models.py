@@ -11,12 +11,12 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 
 from tale_core.errors import NotAChatModelError
-from tale_langchain._dialects import Request, quieted
+from tale_langchain._provider_params import Request, quieted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tale_core.providers import Server
+    from tale_core.models.providers import Server
     from tale_core.types import ModelCall
 
 ChatRunnable: TypeAlias = Runnable[LanguageModelInput, AIMessage]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from tale_core.accounts.ledger import Ledger
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
-from tale_core.ledger import Ledger
 
 if TYPE_CHECKING:
     from uuid import UUID

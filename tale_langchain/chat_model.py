@@ -15,17 +15,17 @@ from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
 from pydantic import Field, PrivateAttr, ValidationError
 
-from tale_core import pace
+from tale_core import loop_fairness
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
-from tale_core.knobs import Knobs  # noqa: TC001  # pydantic reads the fields' types
-from tale_core.policy import BudgetPolicy  # noqa: TC001  # as above
+from tale_core.method.policy import BudgetPolicy  # noqa: TC001  # as above
+from tale_core.models.reasoning_controls import Knobs  # noqa: TC001  # pydantic reads the fields' types
+from tale_langchain._config import Budgeting, Wiring
+from tale_langchain._delegation import RUN, StandIn, inner_of
 from tale_langchain._identity import identity_of
+from tale_langchain._inline_run import ChatTurn, parent_run
+from tale_langchain._model_loading import open_model
 from tale_langchain._models import rebuilt
-from tale_langchain._opening import open_model
-from tale_langchain._standin import RUN, StandIn, inner_of
-from tale_langchain._wiring import Budgeting, Wiring
-from tale_langchain._within import ChatTurn, parent_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
     from tale_core.types import Estimator, Style
     from tale_langchain._models import ChatRunnable
 
@@ -222,7 +222,7 @@ class ChatTALE(Budgeting, StandIn):
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer several conversations; takes, returns and raises as `BaseChatModel.agenerate`."""
-        await pace.turn()
+        await loop_fairness.turn()
         return await super().agenerate(messages, *args, **kwargs)
 
     def stream(

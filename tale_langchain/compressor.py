@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
+from tale_core.accounts.tokens import count_tokens
 from tale_core.context import fit_context
 from tale_core.errors import InvalidValueError
-from tale_core.tokens import count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

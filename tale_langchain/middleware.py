@@ -13,14 +13,14 @@ from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the 
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
-from tale_core.knobs import check_knobs
-from tale_core.method import TaleMethod
-from tale_core.policy import BudgetPolicy
+from tale_core.method.method import TaleMethod
+from tale_core.method.policy import BudgetPolicy
+from tale_core.models.reasoning_controls import check_knobs
 from tale_langchain._agent_turn import AgentTurn, TurnState
+from tale_langchain._config import Wiring
 from tale_langchain._convert import turn_at
-from tale_langchain._node import anode_run, node_run
-from tale_langchain._opening import open_model
-from tale_langchain._wiring import Wiring
+from tale_langchain._model_loading import open_model
+from tale_langchain._node_callbacks import anode_run, node_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langgraph.runtime import Runtime
 
-    from tale_core.knobs import Knobs
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
+    from tale_core.models.reasoning_controls import Knobs
     from tale_core.types import Estimator, Style
     from tale_langchain._models import ChatRunnable
 

@@ -13,13 +13,13 @@ from pydantic import ConfigDict, PrivateAttr, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
-from tale_core.knobs import Knobs
-from tale_core.policy import BudgetPolicy
+from tale_core.method.policy import BudgetPolicy
+from tale_core.models.reasoning_controls import Knobs
+from tale_langchain._config import Budgeting, Wiring
 from tale_langchain._convert import to_messages
+from tale_langchain._model_loading import open_model
 from tale_langchain._models import ChatRunnable
-from tale_langchain._opening import open_model
-from tale_langchain._turn import Turn, unobserved
-from tale_langchain._wiring import Budgeting, Wiring
+from tale_langchain._question import Turn, unobserved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
     from tale_core.types import Estimator, Style
 
 F = TypeVar("F", bound=Callable[..., Any])

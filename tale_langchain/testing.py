@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from tale_core.types import Message, ModelCall, ModelReply
 from tale_langchain._convert import as_chunk
-from tale_langchain._turn import ESTIMATOR_TAGS
+from tale_langchain._question import ESTIMATOR_TAGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

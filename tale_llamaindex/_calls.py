@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tale_core.flows import arun, run
-from tale_core.pace import turn
+from tale_core.loop_fairness import turn
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._convert import to_messages
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tale_core.types import Flow, ModelCall, ModelReply, T
     from tale_llamaindex._tracking import Question
-    from tale_llamaindex.knobs import NativeKnobs
+    from tale_llamaindex.reasoning_controls import NativeKnobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.llms import LLM
 from llama_index.core.settings import Settings
 
-from tale_core.client import ChatClient
 from tale_core.errors import MissingExtraError, NotAChatModelError, UnknownModelError
-from tale_core.model_strings import FORMS, Endpoint, ModelString, resolve_model
+from tale_core.models.client import ChatClient
+from tale_core.models.model_strings import FORMS, Endpoint, ModelString, resolve_model
 
 LLMLike: TypeAlias = LLM | str | None
 """An LLM; a model string such as ``"local"``, ``"openai:gpt-4o-mini"`` or the URL of an OpenAI-compatible
-server (see `tale_core.model_strings`); None takes ``Settings.llm``."""
+server (see `tale_core.models.model_strings`); None takes ``Settings.llm``."""
 
 # Without it streams report no usage, and every streamed call would be an estimate.
 _STREAM_USAGE = {"stream_options": {"include_usage": True}}

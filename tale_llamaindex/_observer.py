@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from llama_index.core.instrumentation.events import BaseEvent
 
-    from tale_core.ledger import Ledger
+    from tale_core.accounts.ledger import Ledger
     from tale_llamaindex._tracking import Asking, Question
 
 Start: TypeAlias = LLMChatStartEvent | LLMCompletionStartEvent

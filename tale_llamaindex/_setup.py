@@ -10,22 +10,22 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms import LLM
 
 from tale_core.estimators import ZeroShotEstimator
-from tale_core.method import TaleMethod
-from tale_core.profile import find_profile
+from tale_core.method.calibration import find_profile
+from tale_core.method.method import TaleMethod
 from tale_llamaindex._calls import arun_flow, quiet_request, run_flow
 from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
 from tale_llamaindex._tracking import Question
-from tale_llamaindex.knobs import NativeKnobs
+from tale_llamaindex.reasoning_controls import NativeKnobs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from typing_extensions import Unpack
 
-    from tale_core.knobs import Knobs
-    from tale_core.policy import BudgetPolicy
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
+    from tale_core.method.policy import BudgetPolicy
+    from tale_core.models.reasoning_controls import Knobs
     from tale_core.types import ChooseLever, Estimator, ModelCall, Style
     from tale_llamaindex._calls import Request
 

@@ -22,9 +22,9 @@ from tale_llamaindex.events import dispatch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
 
+    from tale_core.accounts.ledger import Ledger
     from tale_core.events import ElasticityKind, Event
-    from tale_core.ledger import Ledger
-    from tale_core.question import Answer, Plan, QuestionRun
+    from tale_core.method.question import Answer, Plan, QuestionRun
     from tale_core.types import ModelReply, T
 
 _KEPT = 512

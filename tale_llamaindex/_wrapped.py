@@ -13,17 +13,17 @@ from tale_llamaindex._calls import arun_flow, run_flow
 from tale_llamaindex._models import open_llm
 from tale_llamaindex._setup import Setup
 from tale_llamaindex._streams import StreamedAnswer, accounted
-from tale_llamaindex._turn import Conversation, Turn, Turns
+from tale_llamaindex._user_turn import Conversation, Turn, Turns
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from llama_index.core.prompts import BasePromptTemplate
 
-    from tale_core.knobs import Knobs
-    from tale_core.policy import BudgetPolicy
-    from tale_core.profile import Profile
-    from tale_core.question import Plan
+    from tale_core.method.calibration import Profile
+    from tale_core.method.policy import BudgetPolicy
+    from tale_core.method.question import Plan
+    from tale_core.models.reasoning_controls import Knobs
     from tale_core.types import Estimator, Style
     from tale_llamaindex._models import LLMLike
 

@@ -8,7 +8,7 @@ from llama_index.core.callbacks import CBEventType
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.settings import Settings
 
-from tale_core.ledger import Ledger
+from tale_core.accounts.ledger import Ledger
 from tale_llamaindex._observer import OBSERVER, watch
 
 if TYPE_CHECKING:

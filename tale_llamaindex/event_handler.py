@@ -8,7 +8,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation import root_dispatcher
 from pydantic import Field
 
-from tale_core.ledger import Ledger
+from tale_core.accounts.ledger import Ledger
 from tale_llamaindex._observer import watch
 from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
 

@@ -14,7 +14,7 @@ from llama_index.core.response_synthesizers import TreeSummarize
 from tale_core.context import bm25
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityKind
-from tale_core.prompts import choose_language
+from tale_core.prompts.strategies import choose_language
 from tale_core.types import Framing
 from tale_llamaindex._division import Ask, divide, portion
 from tale_llamaindex._tracking import Asking

@@ -8,7 +8,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from tale_core.errors import NotAChatModelError
 from tale_llamaindex._tracking import Asking
-from tale_llamaindex._turn import FORCED, Conversation, predicting
+from tale_llamaindex._user_turn import FORCED, Conversation, predicting
 from tale_llamaindex._wrapped import WrappedLLM
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
         profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
         knobs: What may carry the budget: ``"auto"`` takes the LLM's own knob where it is known to think, else
-            the prompt; see `tale_core.knobs.Knobs`.
+            the prompt; see `tale_core.models.reasoning_controls.Knobs`.
 
     Raises:
         InvalidValueError: A value that cannot be meant; its subclasses say which.

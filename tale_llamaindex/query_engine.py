@@ -16,7 +16,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import BaseSynthesizer
 
 from tale_core.errors import InvalidValueError
-from tale_core.pace import turn
+from tale_core.loop_fairness import turn
 from tale_llamaindex._models import open_llm
 from tale_llamaindex.synthesizer import TALESynthesizer, planned
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from llama_index.core.prompts.mixin import PromptMixinType
     from llama_index.core.schema import NodeWithScore, QueryBundle
 
-    from tale_core.policy import BudgetPolicy
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
+    from tale_core.method.policy import BudgetPolicy
     from tale_core.types import Estimator, Style
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
 
-    from tale_core.policy import BudgetPolicy
-    from tale_core.profile import Profile
+    from tale_core.method.calibration import Profile
+    from tale_core.method.policy import BudgetPolicy
     from tale_core.types import Estimator, Style
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question

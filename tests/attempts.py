@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tale_core import Usage
-from tale_core.evaluation.benchmark import Attempt, CallCost, Sampling
-from tale_core.evaluation.report import Entry, Plan, View
-from tale_core.evaluation.store import Failure
+from tale_lab.bench.benchmark import Attempt, CallCost, Sampling
+from tale_lab.bench.report import Entry, Plan, View
+from tale_lab.results.store import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

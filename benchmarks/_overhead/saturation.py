@@ -14,10 +14,12 @@ import openai
 
 from _overhead.figures import Spread, Table
 from _overhead.server import OUTPUT_TOKENS, serve
-from tale_core.client import ChatClient
-from tale_core.evaluation import Dataset, Question, Store, run_jobs
-from tale_core.evaluation.benchmark import bench_jobs
-from tale_core.evaluation.methods import Conditions, get_method
+from tale_core.models.client import ChatClient
+from tale_lab.bench.benchmark import bench_jobs
+from tale_lab.bench.methods import Conditions, get_method
+from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.results.store import Store
+from tale_lab.runs.runner import run_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from tale_core.estimators.cached import CachedEstimator
 from tale_core.estimators.chain import ChainEstimator
 from tale_core.estimators.fixed import FixedEstimator
 from tale_core.estimators.regression import RegressionEstimator
-from tale_core.estimators.self_budget import SelfBudget
 from tale_core.estimators.stores import MemoryStore
 from tale_core.estimators.training import BudgetExample, FitFacts, FitReport
 from tale_core.estimators.zero_shot import ZeroShotEstimator
+from tale_core.prompts.self_budget import SelfBudget
 
 __all__ = [
     "AdaptiveEstimator",

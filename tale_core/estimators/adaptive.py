@@ -12,10 +12,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError, StoreError
-from tale_core.estimators.apprentice import Apprentice, ApprenticeState
 from tale_core.estimators.features import FEATURES
-from tale_core.estimators.files import replace_file
+from tale_core.estimators.learner import Apprentice, ApprenticeState
 from tale_core.events import ElasticityEvent, ElasticityKind
+from tale_core.files import replace_file
 from tale_core.types import Budget, Estimate, Estimator, Flow, Record, Usage
 
 _VERSION = 1

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tale_core.errors import InvalidValueError, MissingExtraError
 from tale_core.estimators.embedding import embed_all, embedding_name
 from tale_core.estimators.features import FEATURES
-from tale_core.estimators.files import replace_file
 from tale_core.estimators.linear import Layout, tokens_of
 from tale_core.estimators.training import FitFacts, examples_of, only, question_digest
+from tale_core.files import replace_file
 from tale_core.types import Estimate, Flow
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tale_core.estimators.linear import Weights
     from tale_core.estimators.training import BudgetExample
-    from tale_core.search import SearchTrace
+    from tale_core.search.budget_search import SearchTrace
 
 _VERSION = 1
 _NGRAM_COLUMNS = 512

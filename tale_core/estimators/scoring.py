@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tale_core.estimators.training import Score
-from tale_core.evaluation.statistics import Interval, mean_interval, wilson_interval
+from tale_core.statistics import Interval, mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

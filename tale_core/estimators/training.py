@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field
 
-from tale_core.curves import BudgetRange
 from tale_core.errors import InvalidValueError
+from tale_core.search.curves import BudgetRange
 from tale_core.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tale_core.search import SearchTrace
+    from tale_core.search.budget_search import SearchTrace
 
 PAPER_IN_RANGE = 0.6061
 """Share of zero-shot estimates in the ideal range, as published (arXiv 2412.18547)."""

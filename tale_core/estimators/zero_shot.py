@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tale_core.errors import InvalidValueError
 from tale_core.parsing import parse_budget
-from tale_core.prompts import choose_language
+from tale_core.prompts.strategies import choose_language
 from tale_core.types import Estimate, Flow, Message, ModelCall
 
 _TASKS = {

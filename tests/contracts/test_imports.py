@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[2]
 LANGCHAIN = ("langchain", "langgraph", "langsmith")
 LLAMAINDEX = ("llama_index", "llama_cloud", "workflows")
 FORBIDDEN = {
-    "tale_core": (*LANGCHAIN, *LLAMAINDEX, "tale_langchain", "tale_llamaindex"),
-    "tale_langchain": (*LLAMAINDEX, "tale_llamaindex"),
-    "tale_llamaindex": (*LANGCHAIN, "tale_langchain"),
+    "tale_core": (*LANGCHAIN, *LLAMAINDEX, "tale_langchain", "tale_llamaindex", "tale_lab"),
+    "tale_lab": (*LANGCHAIN, *LLAMAINDEX, "tale_langchain", "tale_llamaindex"),
+    "tale_langchain": (*LLAMAINDEX, "tale_llamaindex", "tale_lab"),
+    "tale_llamaindex": (*LANGCHAIN, "tale_langchain", "tale_lab"),
 }
 PACKAGES = [name for name in FORBIDDEN if (ROOT / name / "__init__.py").is_file()]
 MODULES = [path for name in FORBIDDEN for path in sorted((ROOT / name).rglob("*.py"))]

@@ -16,7 +16,7 @@ else:  # pytest brings it
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tale_core", "tale_langchain", "tale_llamaindex")
+PACKAGES = ("tale_core", "tale_lab", "tale_langchain", "tale_llamaindex")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TOP = [
     name
-    for name in ("tale_core", "tale_langchain", "tale_llamaindex")
+    for name in ("tale_core", "tale_lab", "tale_langchain", "tale_llamaindex")
     if (ROOT / name / "__init__.py").is_file()
 ]
 MODULES = sorted(path for name in TOP for path in (ROOT / name).rglob("*.py"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale_core.arithmetic import find_slips
+from tale_core.method.arithmetic import find_slips
 
 
 @pytest.mark.parametrize(

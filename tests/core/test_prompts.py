@@ -23,7 +23,7 @@ from tale_core import (
     register_style,
     style_names,
 )
-from tale_core.prompts import detect_language
+from tale_core.prompts.strategies import detect_language
 
 ENGLISH = "A baker bakes 12 loaves an hour. How many in 3 hours?"
 CHINESE = "面包师每小时烤12个面包，三小时烤多少个？"
@@ -36,7 +36,7 @@ AMOUNTS = {"98760", "74070", "4938"}
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test register styles that are gone afterwards."""
-    monkeypatch.setattr(prompts, "_styles", dict(prompts._styles))
+    monkeypatch.setattr(strategies, "_styles", dict(strategies._styles))
 
 
 def terse(name: str = "terse", **changes: object) -> TemplateStyle:

@@ -17,9 +17,9 @@ import openai
 import pytest
 from werkzeug.wrappers import Response
 
-from tale_core.client import ChatClient
 from tale_core.errors import ServerError, UnexpectedReplyError, UnknownModelError
 from tale_core.local import LocalServer, ServerSettings
+from tale_core.models.client import ChatClient
 from tale_core.types import KnobSetting, Message, ModelCall, ModelReply, Usage
 
 if TYPE_CHECKING:

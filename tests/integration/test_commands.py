@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tale_core import Profile
-from tale_core.cli.app import app
 from tale_core.local import SMALL_MODEL, LocalServer, ServerSettings
+from tale_lab.cli.app import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_the_doctor_finds_the_small_model_and_its_digest(small_model: LocalServe
 
 
 def test_a_reader_that_leaves_early_ends_the_command_quietly(terse: LocalServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tale_core.cli", "ask", QUESTION, "--model", terse.base_url]
+    command = [sys.executable, "-m", "tale_lab.cli", "ask", QUESTION, "--model", terse.base_url]
     with (tmp_path / "stderr").open("w+") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)  # noqa: S603  # our own
         assert process.stdout is not None

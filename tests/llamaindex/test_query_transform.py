@@ -21,7 +21,7 @@ from tale_core import (
     UnknownStyleError,
     style_names,
 )
-from tale_core.knobs import THINKING_HEADROOM
+from tale_core.models.reasoning_controls import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
 from tale_llamaindex.testing import ScriptedLLM

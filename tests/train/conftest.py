@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tale_core import Usage
-from tale_core.curves import Probe
-from tale_core.evaluation import Question, Store
-from tale_core.search import SearchSettings, SearchTrace
-from tale_core.training import ExportSettings, export_run
+from tale_core.search.budget_search import SearchSettings, SearchTrace
+from tale_core.search.curves import Probe
+from tale_lab.questions.datasets import Question
+from tale_lab.results.store import Store
+from tale_lab.training import ExportSettings, export_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tale_core.errors import DataError, InvalidValueError, TrainingError, UnknownModelError
-from tale_core.training import TrainingSettings, internalise
+from tale_lab.training import TrainingSettings, internalise
 
 
 def settings(method: str = "sft", **more: Any) -> TrainingSettings:
@@ -54,7 +54,7 @@ def test_a_base_without_a_chat_template_is_refused(base, data, tmp_path) -> None
 
 
 def test_too_little_memory_is_refused_with_figures(base, data, tmp_path, monkeypatch) -> None:
-    from tale_core.training import bases
+    from tale_lab.training import bases
 
     monkeypatch.setattr(bases, "_available", lambda device: 1000)
     with pytest.raises(

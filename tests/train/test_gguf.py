@@ -8,7 +8,7 @@ import pytest
 
 from tale_core import Profile
 from tale_core.errors import TrainingError
-from tale_core.training import TrainingSettings, internalise
+from tale_lab.training import TrainingSettings, internalise
 
 
 def test_a_gguf_file_is_trained_and_merged_into_a_gguf_file(gguf_base, data, tmp_path) -> None:
@@ -16,7 +16,7 @@ def test_a_gguf_file_is_trained_and_merged_into_a_gguf_file(gguf_base, data, tmp
     import torch
     from peft import PeftModel
 
-    from tale_core.training import bases
+    from tale_lab.training import bases
 
     settings = TrainingSettings.of("sft", batch=4, max_steps=2, learning_rate=1e-2)
     internalise(str(gguf_base), data("sft"), tmp_path, settings, device="cpu", merge=True)
@@ -41,7 +41,7 @@ def test_a_gguf_file_is_trained_and_merged_into_a_gguf_file(gguf_base, data, tmp
 def test_a_gguf_model_reads_as_the_folder_it_was_made_from(base, gguf_base) -> None:
     import torch
 
-    from tale_core.training import bases
+    from tale_lab.training import bases
 
     ids = torch.arange(20).reshape(1, 20)
     folder, file = (bases.load_model(str(path), "cpu")(ids).logits for path in (base, gguf_base))
@@ -56,7 +56,7 @@ def test_a_gguf_model_reads_as_the_folder_it_was_made_from(base, gguf_base) -> N
 def test_an_architecture_without_known_names_is_refused(gguf_base, data, tmp_path, monkeypatch) -> None:
     import gguf
 
-    from tale_core.training import merging
+    from tale_lab.training import merging
 
     settings = TrainingSettings.of("sft", batch=4, max_steps=1)
     internalise(str(gguf_base), data("sft"), tmp_path, settings, device="cpu")

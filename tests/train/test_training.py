@@ -12,7 +12,7 @@ import pytest
 
 from tale_core import Profile
 from tale_core.errors import InvalidValueError, TrainingError
-from tale_core.training import Standing, TrainingSettings, internalise
+from tale_lab.training import Standing, TrainingSettings, internalise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def rewarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reward a random model, which answers nothing right, for the letters it writes."""
-    from tale_core.training import _work
+    from tale_lab.training import _work
 
     def letters(completions: Any, **_: Any) -> list[float]:
         return [1.0 + sum(letter.isalpha() for letter in one[0]["content"]) for one in completions]
@@ -97,10 +97,10 @@ def test_a_stopped_training_goes_on_to_the_same_result(method, base, data, tmp_p
 
 
 def test_a_killed_process_goes_on_to_the_same_result(base, data, tmp_path) -> None:
-    command = [sys.executable, "-m", "tale_core.cli", "internalise", "--model", str(base), "--data"]
+    command = [sys.executable, "-m", "tale_lab.cli", "internalise", "--model", str(base), "--data"]
     options = {"batch": 4, "learning-rate": 0.01, "max-steps": 6, "checkpoint-steps": 2, "device": "cpu"}
     killing = (
-        "import os, signal, sys; from tale_core.training import _work; from tale_core.cli import main; "
+        "import os, signal, sys; from tale_lab.training import _work; from tale_lab.cli import main; "
         "_work._Shown.on_step_end = lambda self, args, state, control, **_: "
         "os.kill(os.getpid(), signal.SIGKILL) if state.global_step == 5 else None; "
         "sys.argv = ['tale', *sys.argv[1:]]; main()"
@@ -127,7 +127,7 @@ def test_a_finished_training_is_not_done_again(base, data, tmp_path) -> None:
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path) -> None:
-    from tale_core.training._work import last_checkpoint
+    from tale_lab.training._work import last_checkpoint
 
     for step, state in ((5, '{"global_step": 5}'), (10, '{"global_step": 10}'), (15, '{"glob')):
         (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path) -
 
 
 def test_only_the_answer_is_learned(base, data, tmp_path) -> None:
-    from tale_core.training import _work, bases
+    from tale_lab.training import _work, bases
 
     tokenizer = bases.load_tokenizer(str(base))
     line = {
@@ -159,7 +159,7 @@ def test_only_the_answer_is_learned(base, data, tmp_path) -> None:
 
 
 def test_nothing_rewarded_ends_the_training(base, data, tmp_path, monkeypatch) -> None:
-    from tale_core.training import _work
+    from tale_lab.training import _work
 
     monkeypatch.setattr(_work, "concise_reward", lambda completions, **_: [0.0] * len(completions))
     with pytest.raises(TrainingError, match="10 steps in a row earned no reward"):
@@ -170,7 +170,7 @@ def test_the_merged_model_says_what_the_adapter_says(base, data, tmp_path) -> No
     import torch
     from peft import PeftModel
 
-    from tale_core.training import bases
+    from tale_lab.training import bases
 
     internalise(str(base), data("sft"), tmp_path, settings("sft"), device="cpu", merge=True)
     ids = torch.arange(20).reshape(1, 20)

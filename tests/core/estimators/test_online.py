@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tale_core.estimators.contest import Contest, ContestState, pinball
 from tale_core.estimators.features import FEATURES
 from tale_core.estimators.online import OnlineRegression, OnlineState
+from tale_core.estimators.takeover_test import Contest, ContestState, pinball
 
 WIDTH = len(FEATURES)
 

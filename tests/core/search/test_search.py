@@ -20,14 +20,14 @@ from tale_core import (
     run,
     search_budget,
 )
-from tale_core.curves import BudgetRange, Point, ideal_range
+from tale_core.search.curves import BudgetRange, Point, ideal_range
 from tale_core.testing import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tale_core import ModelCall
-    from tale_core.search import Method
+    from tale_core.search.budget_search import Method
 
 QUESTION = "How many eggs are left?"
 METHODS: tuple[Method, ...] = ("halving", "bisect")

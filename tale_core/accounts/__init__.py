@@ -1,0 +1,1 @@
+"""What calls cost: the ledger, token counts, and the exporters."""

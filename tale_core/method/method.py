@@ -1,0 +1,143 @@
+"""The method: estimate a budget, ask under it, watch what the answer really took (arXiv 2412.18547, section 4).
+
+`TaleMethod` holds the choices (estimator, policy, style); `TaleMethod.begin` starts one question. An adapter
+then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
+it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tale_core.errors import (
+    InvalidValueError,
+)
+from tale_core.estimators import FixedEstimator, RegressionEstimator, ZeroShotEstimator
+from tale_core.method.policy import BudgetPolicy
+from tale_core.method.question import QuestionRun
+from tale_core.prompts.strategies import get_style
+from tale_core.types import (
+    ChooseLever,
+    Estimator,
+    Learner,
+    Style,
+)
+
+if TYPE_CHECKING:
+    from tale_core.method.calibration import Profile
+
+
+class TaleMethod:
+    """The choices that make up one way of asking under a budget.
+
+    Args:
+        estimator: An estimator, a number of output tokens, or None for the profile's or else the zero-shot
+            estimator.
+        policy: Bounds and reactions; None for the profile's or else the defaults.
+        style: A style or its name; None for the profile's or else ``"tale"``.
+        language: Language of the framing, or ``"auto"`` to follow the question's script.
+        profile: What was measured about the model; fills in what is None above.
+
+    Raises:
+        UnknownStyleError: No style of that name.
+        InvalidValueError: The estimator is neither an estimator nor a number of at least 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        estimator: Estimator | int | None = None,
+        policy: BudgetPolicy | None = None,
+        style: str | Style | None = None,
+        language: str = "auto",
+        profile: Profile | None = None,
+    ) -> None:
+        if estimator is None and profile is not None:
+            estimator = _measured_estimator(profile)
+        if policy is None and profile is not None:
+            policy = profile.policy
+        if style is None:
+            style = "tale" if profile is None else profile.prompt_style()
+        self.estimator = as_estimator(estimator)
+        self.policy = _checked_policy(policy)
+        self.style = get_style(style)
+        self.language = language
+        self.curve = () if profile is None else profile.curve
+        self.learner = self.estimator if isinstance(self.estimator, Learner) else None
+        self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
+
+    def begin(
+        self,
+        question: str,
+        *,
+        question_id: str = "",
+        shown: str | None = None,
+        context: str | None = None,
+        lever: ChooseLever | None = None,
+        journaled: bool = True,
+    ) -> QuestionRun:
+        """Start one question.
+
+        Args:
+            question: What the estimator sees; empty when there is nothing to estimate (an image alone, a
+                turn that only returns tool results), which asks without a budget and without framing.
+            question_id: The framework's run id, copied into every event.
+            shown: The text that the framing goes around, where it is more than the question.
+            context: The text that the estimator sees, where it is more than the question.
+            lever: Decides what carries the budget; None for the prompt. A native knob takes the place of the
+                whole framing: a model that thinks by itself, told to think step by step as well, writes its
+                reasoning twice.
+            journaled: Whether anybody will drain the journal; without it budgets and usages are not even built.
+        """
+        return QuestionRun(
+            self,
+            question,
+            question_id=question_id,
+            shown=shown,
+            context=context,
+            lever=lever,
+            journaled=journaled,
+        )
+
+
+def as_estimator(estimator: Estimator | int | None) -> Estimator:
+    """Return the estimator that a caller meant.
+
+    Args:
+        estimator: An estimator, a number of output tokens, or None for the zero-shot estimator.
+
+    Raises:
+        InvalidValueError: Neither of these, or a number below 1.
+    """
+    if estimator is None:
+        return ZeroShotEstimator()
+    if isinstance(estimator, int | float):
+        return FixedEstimator(estimator)  # which refuses what is no whole number
+    # A class has the members of its instances, and not every caller runs a type checker.
+    if isinstance(estimator, Estimator) and not isinstance(estimator, type):  # type: ignore[redundant-expr]
+        return estimator
+    raise InvalidValueError(
+        "an estimator has a name and an estimate(question) method that returns a flow; "
+        f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
+    )
+
+
+def _measured_estimator(profile: Profile) -> Estimator | int | None:
+    return profile.budget if profile.estimator is None else RegressionEstimator.load(profile.estimator)
+
+
+def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:
+    if policy is None:
+        return BudgetPolicy()
+    if isinstance(policy, BudgetPolicy):
+        return policy
+    raise InvalidValueError(
+        f"a policy is a BudgetPolicy, got {_in_words(policy)}; build one: BudgetPolicy(floor=30, ceiling=800)"
+    )
+
+
+def _in_words(given: object) -> str:
+    """Return a wrong value for a message; an object by its type alone, since models carry keys."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return repr(given) if isinstance(given, str | dict) else type(given).__name__

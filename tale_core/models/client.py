@@ -1,0 +1,357 @@
+"""ChatClient: answers model calls through any OpenAI-compatible server, for the command line and benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+from tale_core.errors import (
+    InvalidValueError,
+    MissingExtraError,
+    ServerError,
+    UnexpectedReplyError,
+    UnknownModelError,
+)
+from tale_core.models.model_strings import OPENAI_URL, SERVER_KEY, ModelString, resolve_model, shown_address
+from tale_core.models.providers import base_controls
+from tale_core.models.reasoning_controls import LEVELS, choose, quiet
+from tale_core.parsing import strip_thinking
+from tale_core.types import FinishReason, KnobSetting, ModelReply, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from typing_extensions import Self
+
+    from tale_core.local.catalogue import WeightsFile
+    from tale_core.models.reasoning_controls import NativeControls
+    from tale_core.types import ModelCall
+
+Streamed: TypeAlias = str | ModelReply
+"""What a stream yields: pieces of text, and at last the whole reply."""
+
+_NO_KEY = "none"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_FINISH: Mapping[str | None, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+class ChatClient:
+    """One model behind an OpenAI-compatible chat API: a driver's ``call``, its ``acall``, and a stream.
+
+    Safe to share between threads and event loops: all threads draw on one connection pool, and so do all tasks
+    of an event loop. Refused connections, rate limits and server errors are retried by the ``openai`` SDK, with
+    growing pauses. Errors that the model's server reports reach the caller as the SDK's own. A client can be
+    pickled; its key stays behind, and whoever unpickles it reads a key from the environment as `open` does.
+
+    Further samples of a call (``sample`` 1, 2, ...) are seeded with their number, so that they differ where the
+    temperature allows it. The first one, sample 0, is sent without a seed, as any plain question is: the server
+    draws it as it likes, and measuring single answers asks nothing of servers that know no seed.
+
+    Args:
+        base_url: The API's address, ending in ``/v1`` or the like.
+        model: The model's name on that server.
+        api_key: The key; servers of one's own seldom want one.
+        temperature: For calls that name none; None leaves the model's own.
+        timeout: Seconds to wait for an answer, or for the next piece of a stream.
+        max_retries: How often the SDK tries again.
+
+    Example::
+
+        client = ChatClient.open("local")
+        answer = run(TaleMethod().begin("How much is 3 + 4?").answer(), client)
+
+    Raises:
+        MissingExtraError: ``openai`` is not installed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str = _NO_KEY,
+        temperature: float | None = None,
+        timeout: float = 600.0,
+        max_retries: int = 2,
+    ) -> None:
+        try:
+            import openai  # noqa: PLC0415  # an extra
+        except ImportError as exc:
+            raise MissingExtraError("openai", "cli") from exc
+        self._sdk = openai
+        self.base_url = base_url
+        self.model = model
+        self.temperature = temperature
+        self._options: dict[str, Any] = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "timeout": timeout,
+            "max_retries": max_retries,
+        }
+        self._is_openai = base_url == OPENAI_URL
+        self._is_embedded = False
+        self._is_here = urlsplit(base_url).hostname in _LOOPBACK
+        self._named: tuple[str, WeightsFile | None] | None = None
+        self._lock = threading.Lock()
+        self._client: openai.OpenAI | None = None
+        # An asynchronous connection pool belongs to the event loop that opened it.
+        self._aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @classmethod
+    def open(
+        cls,
+        model: str = "local",
+        *,
+        model_path: WeightsFile | None = None,
+        temperature: float | None = None,
+        timeout: float = 600.0,
+        max_retries: int = 2,
+    ) -> Self:
+        """Open the model that a string names.
+
+        Args:
+            model: ``local`` (the embedded default), ``local:NAME`` (another embedded model), ``openai:NAME``
+                (the key comes from OPENAI_API_KEY), or the address of an OpenAI-compatible server (its key, if
+                any, comes from TALE_API_KEY), with ``#NAME`` at its end where the server has several models.
+            model_path: With ``local``: the GGUF file to serve.
+            temperature: For calls that name none; None is 0 for ``local``, else the model's own.
+            timeout: As in the constructor.
+            max_retries: As in the constructor.
+
+        Raises:
+            UnknownModelError: The string has none of these forms, or names no model of the server.
+            InvalidValueError: There is no key, or ``model_path`` was given without ``local``.
+            ServerError: The server does not answer.
+            LocalModelError: The embedded model cannot be served; its subclasses say why.
+            MissingExtraError: A package is not installed.
+        """
+        found = resolve_model(model, model_path=model_path)
+        client = cls(
+            found.base_url,
+            found.model or "",
+            api_key=found.api_key,
+            temperature=found.temperature if temperature is None else temperature,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+        client._is_embedded = found.embedded
+        if found.model is None:
+            client.model = client._only_model()
+        served = ModelString.read(model).kind == "server"
+        client._named = (f"{found.base_url}#{client.model}" if served else model, model_path)
+        return client
+
+    def __call__(self, call: ModelCall) -> ModelReply:
+        """Answer one model call.
+
+        Raises:
+            ServerError: The server does not answer.
+            UnexpectedReplyError: It answered with something that is no chat completion.
+        """
+        started = time.perf_counter()
+        with self._translated():
+            completion = self._sync().chat.completions.create(**self._request(call))
+        return self._reply(completion, started)
+
+    async def acall(self, call: ModelCall) -> ModelReply:
+        """Answer one model call on the running event loop; raises as a plain call does."""
+        started = time.perf_counter()
+        with self._translated():
+            completion = await self._async().chat.completions.create(**self._request(call))
+        return self._reply(completion, started)
+
+    def stream(self, call: ModelCall) -> Iterator[Streamed]:
+        """Answer one model call piece by piece; raises as a plain call does.
+
+        Yields:
+            The text in pieces as they come, thinking included where the server leaves it in the text, and at
+            last the whole reply. Leaving early closes the connection, and with it the server's work.
+        """
+        started = time.perf_counter()
+        pieces: list[str] = []
+        usage = finish = last = None
+        request = {**self._request(call), "stream": True, "stream_options": {"include_usage": True}}
+        with self._translated(), self._sync().chat.completions.create(**request) as chunks:
+            for last in chunks:
+                usage = last.usage or usage
+                for choice in last.choices[:1]:
+                    finish = choice.finish_reason or finish
+                    piece = choice.delta.content or choice.delta.refusal
+                    if piece:
+                        pieces.append(piece)
+                        yield piece
+        if last is None:
+            raise UnexpectedReplyError(f"{self.address} closed the stream without an answer; try again")
+        yield ModelReply(
+            text=_visible("".join(pieces)),
+            usage=read_usage(usage),
+            finish_reason=_FINISH.get(finish),
+            model=last.model or self.model,
+            seconds=time.perf_counter() - started,
+            native=last,
+        )
+
+    @property
+    def address(self) -> str:
+        """The API's address, fit to be shown."""
+        return shown_address(self.base_url)
+
+    def lever(self, budget: int) -> KnobSetting:
+        """Decide what carries a budget to this model; see `tale_core.types.ChooseLever`."""
+        return choose(budget, self._controls())
+
+    @property
+    def efforts(self) -> tuple[str, ...]:
+        """Effort levels that the model is known to accept, by rising effort."""
+        return tuple(level for level in LEVELS if level in self._controls().levels)
+
+    def close(self) -> None:
+        """Close the connections of plain calls; those of an event loop close with it."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # A key stays in its process: another one opens the model by its string, with its own environment's key.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        limits = {"timeout": self._options["timeout"], "max_retries": self._options["max_retries"]}
+        if self._named is not None:
+            name, path = self._named
+            return partial(type(self).open, model_path=path, temperature=self.temperature, **limits), (name,)
+        if self._options["api_key"] != _NO_KEY:
+            raise InvalidValueError(
+                f"{self!r} was given a key, which is not sent to other processes; open the model by its "
+                "string, ChatClient.open(...), so that each process reads the key from its environment"
+            )
+        return partial(type(self), temperature=self.temperature, **limits), (self.base_url, self.model)
+
+    def __repr__(self) -> str:
+        return f"<ChatClient {self.model} at {self.address}>"
+
+    def _controls(self) -> NativeControls:
+        return base_controls(self.model, "openai" if self._is_openai else None)
+
+    def _request(self, call: ModelCall) -> dict[str, Any]:
+        setting = call.setting or KnobSetting(lever="prompt", cap=call.max_tokens)
+        if call.role == "estimate":
+            setting = quiet(self._controls(), call.max_tokens)
+        temperature = self.temperature if call.temperature is None else call.temperature
+        cap = call.max_tokens if setting.cap is None else setting.cap
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": [message.model_dump() for message in call.messages],
+        }
+        if temperature is not None and setting.temperature:
+            request["temperature"] = temperature
+        if cap is not None:
+            # OpenAI's newer models refuse the old name, and other servers know only that.
+            request["max_completion_tokens" if self._is_openai else "max_tokens"] = cap
+        if call.sample:
+            request["seed"] = call.sample
+        if setting.lever == "effort":
+            request["reasoning_effort"] = setting.value
+        return request
+
+    def _reply(self, completion: Any, started: float) -> ModelReply:
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise UnexpectedReplyError(
+                f"{self.address} answered without a choice; check that it is an OpenAI-compatible chat API"
+            )
+        message = choices[0].message
+        return ModelReply(
+            text=_visible(message.content or message.refusal or ""),
+            usage=read_usage(completion.usage),
+            finish_reason=_FINISH.get(choices[0].finish_reason),
+            model=completion.model or self.model,
+            seconds=time.perf_counter() - started,
+            native=completion,
+        )
+
+    # Proxy settings of the environment are for the world outside: a server on this machine is reached directly.
+
+    def _sync(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                direct = self._sdk.DefaultHttpxClient(trust_env=False) if self._is_here else None
+                self._client = self._sdk.OpenAI(**self._options, http_client=direct)
+            return self._client
+
+    def _async(self) -> Any:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._aclients:
+                direct = self._sdk.DefaultAsyncHttpxClient(trust_env=False) if self._is_here else None
+                self._aclients[loop] = self._sdk.AsyncOpenAI(**self._options, http_client=direct)
+            return self._aclients[loop]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn a connection that fails into an error that says what to do; all other errors pass."""
+        import httpx  # noqa: PLC0415  # the SDK's own transport
+
+        try:
+            yield
+        except (self._sdk.APITimeoutError, httpx.TimeoutException) as exc:
+            raise ServerError(
+                f"{self.address} did not answer within {self._options['timeout']:g} seconds; "
+                "give it more time, or send fewer calls at once"
+            ) from exc
+        except (self._sdk.APIConnectionError, httpx.TransportError) as exc:
+            raise ServerError(f"{self.address} does not answer; {self._next_step()}") from exc
+
+    def _next_step(self) -> str:
+        if self._is_embedded:
+            return "the embedded server has ended: open the model again, and if it ends again, run: tale doctor"
+        if self._is_here:
+            return "check that a server listens on this port (the model 'local' starts one of its own)"
+        return "check the address and the network, or use the model 'local', which needs neither"
+
+    def _only_model(self) -> str:
+        try:
+            with self._translated():
+                names = [one.id for one in self._sync().models.list()]
+        except self._sdk.APIStatusError as exc:
+            raise UnknownModelError(
+                f"{self.address} lists no models (HTTP {exc.status_code}); check that the address ends in /v1 "
+                f"and the key, if it wants one ({SERVER_KEY}), or name a model after a '#': {self.address}#NAME"
+            ) from exc
+        if len(names) != 1:
+            listed = f"has the models {', '.join(names)}" if names else "lists no model"
+            raise UnknownModelError(f"{self.address} {listed}; name one after a '#': {self.address}#NAME")
+        return str(names[0])
+
+
+def _visible(text: str) -> str:
+    return strip_thinking(text).strip()
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """Read what a provider measured; None when it reported nothing.
+
+    Args:
+        usage: The ``usage`` of a chat completion, as the ``openai`` SDK gives it.
+    """
+    if usage is None:
+        return None
+    details = usage.completion_tokens_details
+    return Usage(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        reasoning_tokens=None if details is None else details.reasoning_tokens,
+    )

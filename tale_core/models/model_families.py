@@ -1,0 +1,146 @@
+"""What providers document about the thinking of their models, for classes that carry no profile of the model.
+
+Read in November 2026 from: the API reference of ``reasoning_effort`` (OpenAI; Microsoft's copy lists the
+defaults by model, Vercel's page "OpenAI Reasoning" those of 5.2 and 5.4); the references of ``thinking`` and
+``output_config`` in anthropic 2.12, and "Adaptive thinking" (Amazon Bedrock); "Gemini thinking" (Google AI);
+and the model profiles and docstrings of langchain-openai 1.7, langchain-anthropic 1.7 and langchain-google-
+genai 4.4. A name that is not here is unknown, and for an unknown model the prompt carries the budget.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+from tale_core.models.reasoning_controls import NativeControls
+
+_THREE = ("low", "medium", "high")
+_FOUR = ("minimal", *_THREE)
+_CLAUDE = (*_THREE, "xhigh", "max")
+
+Provider: TypeAlias = Literal["openai", "anthropic", "google"]
+"""Whose models, and so whose parameters."""
+
+Family: TypeAlias = tuple[str, NativeControls]
+"""A pattern of model names, and the facts about such a model in its default set-up."""
+
+# OpenAI: gpt-5.1 to 5.4 default to "none" and do not think; all before 5.1 default to medium and take no
+# "none". A temperature is accepted only where the effort is none, and from 5.5 on not at all.
+_OPENAI: tuple[Family, ...] = (
+    (
+        r"o1|o1-pro|o3|o3-mini|o3-pro|o4-mini",
+        NativeControls(thinks=True, levels=_THREE, level="medium", temperature="never"),
+    ),
+    (
+        r"gpt-5|gpt-5-mini|gpt-5-nano",
+        NativeControls(thinks=True, levels=_FOUR, level="medium", temperature="never"),
+    ),
+    (
+        r"gpt-5\.1",
+        NativeControls(thinks=False, levels=("none", *_THREE), level="none", temperature="quiet"),
+    ),
+    (
+        r"gpt-5\.[24]|gpt-5\.4-(mini|nano)",
+        NativeControls(thinks=False, levels=("none", *_THREE, "xhigh"), level="none", temperature="quiet"),
+    ),
+    (
+        r"gpt-5\.5",
+        NativeControls(thinks=True, levels=("none", *_THREE, "xhigh"), level="medium", temperature="never"),
+    ),
+    (
+        r"gpt-5\.6(-luna|-sol|-terra)?|gpt-6-(luna|sol)",
+        NativeControls(thinks=True, levels=("none", *_CLAUDE), level="medium", temperature="never"),
+    ),
+    (r"gpt-6-astra", NativeControls(thinks=True, levels=_CLAUDE, temperature="never")),
+)
+
+# Anthropic: budget_tokens is at least 1024. Thinking is off unless asked for up to 4.8, on from 5 on, and
+# cannot be switched off from 5.5 on, nor on Fable and Mythos. It excludes a temperature; from 4.7 on there
+# is none at all.
+_ANTHROPIC: tuple[Family, ...] = (
+    (
+        r"claude-(3-7-sonnet|(opus|sonnet)-4(-[01])?|4-(opus|sonnet)|(opus|sonnet|haiku)-4-5)",
+        NativeControls(thinks=False, minimum=1024, stops=True, temperature="quiet"),
+    ),
+    (
+        r"claude-(opus|sonnet)-4-6",
+        NativeControls(
+            thinks=False, levels=(*_THREE, "max"), level="high", minimum=1024, stops=True, temperature="quiet"
+        ),
+    ),
+    (
+        r"claude-opus-4-[78]",
+        NativeControls(thinks=False, levels=_CLAUDE, level="high", stops=True, temperature="never"),
+    ),
+    (r"claude-haiku-5-5", NativeControls(temperature="never")),
+    (
+        r"claude-(opus|sonnet)-5",
+        NativeControls(thinks=True, levels=_CLAUDE, level="high", stops=True, temperature="never"),
+    ),
+    (
+        r"claude-opus-5-5",
+        NativeControls(thinks=True, levels=_CLAUDE, level="medium", temperature="never"),
+    ),
+    (
+        r"claude-sonnet-5-5|claude-(fable|mythos)-5(-1)?",
+        NativeControls(thinks=True, levels=_CLAUDE, level="high", temperature="never"),
+    ),
+)
+
+# Google: 2.5 takes a budget in tokens. From 3 on it is a level, thinking cannot be switched off, and the
+# temperature is best left alone: lowered, answers degrade and loop.
+_GOOGLE: tuple[Family, ...] = (
+    (r"gemini-2\.5-pro", NativeControls(thinks=True, minimum=128, limit=32768)),
+    (r"gemini-2\.5-flash", NativeControls(thinks=True, minimum=1, limit=24576, stops=True)),
+    (r"gemini-2\.5-flash-lite", NativeControls(thinks=False, minimum=512, limit=24576, stops=True)),
+    (r"gemini-3-pro", NativeControls(thinks=True, levels=("low", "high"), level="high", temperature="never")),
+    (r"gemini-3\.1-pro", NativeControls(thinks=True, levels=_THREE, level="high", temperature="never")),
+    (r"gemini-3-flash", NativeControls(thinks=True, levels=_FOUR, level="high", temperature="never")),
+    (
+        r"gemini-3\.[15]-flash-lite",
+        NativeControls(thinks=True, levels=_FOUR, level="minimal", temperature="never"),
+    ),
+    (r"gemini-3\.[56]-flash", NativeControls(thinks=True, levels=_FOUR, level="medium", temperature="never")),
+    (r"gemini-4-argon", NativeControls(thinks=True, levels=_THREE, level="medium", temperature="never")),
+)
+
+# Names come with a gateway's prefix ("openai/o3", "us.anthropic.claude-...") and with a date, a revision or
+# "preview"/"latest" behind them.
+_NAME = (
+    r"(?:.*[/.])?(?:{})"
+    r"(?:[-@](?:\d{{3,8}}|\d{{4}}-\d\d-\d\d|latest|preview(?:-\d[\d-]*)?))?(?:-v\d+(?::\d+)?)?"
+)
+_FAMILIES: dict[Provider, tuple[Family, ...]] = {"openai": _OPENAI, "anthropic": _ANTHROPIC, "google": _GOOGLE}
+_COMPILED = {
+    provider: [(re.compile(_NAME.format(pattern)), controls) for pattern, controls in families]
+    for provider, families in _FAMILIES.items()
+}
+
+
+@lru_cache(maxsize=256)
+def documented_controls(model: str, provider: Provider | None) -> NativeControls | None:
+    """Return what is documented about a model's thinking.
+
+    Args:
+        model: The model's name, as its class or gateway spells it.
+        provider: Whose parameters it is asked with; None when that is unknown.
+
+    Returns:
+        The facts for a model in its default set-up, or None for a name that is not known. A model that is asked
+        with parameters of others (Claude behind OpenAI's protocol) thinks as it does, and has no knobs.
+
+    Example:
+        >>> documented_controls("o3-mini-2025-01-31", "openai").levels
+        ('low', 'medium', 'high')
+        >>> documented_controls("openai/o3-mini", None).levels
+        ()
+        >>> documented_controls("gpt-4o", "openai") is None
+        True
+    """
+    for owner, families in _COMPILED.items():
+        for pattern, controls in families:
+            if pattern.fullmatch(model.lower()):
+                knobs = {} if owner == provider else {"levels": (), "minimum": None, "stops": False}
+                return controls.model_copy(update={"model": model, **knobs})
+    return None

@@ -1,0 +1,117 @@
+"""The common step of every measurement: ask a question whose answer is known, and grade what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tale_core.accounts.tokens import usage_of
+from tale_core.errors import EmptyAnswerError, InvalidValueError
+from tale_core.search.curves import Probe
+from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
+
+if TYPE_CHECKING:
+    from tale_core.types import Grade, Style
+
+
+class Asking(Record):
+    """How questions are put to a model in a measurement."""
+
+    style: str = "tale"
+    """Name of the prompt style that carries the budget."""
+    samples: int = Field(default=1, ge=1)
+    """Answers per budget; their majority decides. More than one for models that are not deterministic."""
+    language: str = "auto"
+    """Language of the framing."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; None leaves the model's own."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Hard output cap of every answer; None leaves the model's own."""
+
+    def call(self, question: str, style: Style, budget: int | None, sample: int) -> ModelCall:
+        """Return the call that asks a question under a budget.
+
+        Args:
+            question: The question, unframed.
+            style: The prompt style.
+            budget: Output tokens to ask for; None asks without a budget.
+            sample: Which of several independent answers it is to be.
+        """
+        framing = style.frame(question, budget, language=self.language)
+        return ModelCall(
+            role="reason",
+            messages=framing.messages(question),
+            framing=framing,
+            budget=budget,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            sample=sample,
+        )
+
+
+def check_budgeted(style: Style) -> None:
+    """Make sure that a style carries the budgets that are to be measured.
+
+    Raises:
+        InvalidValueError: It carries none.
+    """
+    if not style.budgeted:
+        raise InvalidValueError(
+            f"style {style.name!r} carries no budget, so there is none to measure; use 'tale' or another "
+            "budgeted style"
+        )
+
+
+def probe(call: ModelCall, grade: Grade) -> Flow[Probe]:
+    """Make one call and grade its answer.
+
+    Args:
+        call: Asks the question.
+        grade: Grades the text of the answer.
+
+    Raises:
+        EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
+    """
+    reply = yield call
+    verdict = yield from graded(grade, answer_text(reply))
+    usage = usage_of(call, reply)
+    return Probe(
+        budget=call.budget,
+        sample=call.sample,
+        usage=usage,
+        verdict=verdict,
+        finish_reason=reply.finish_reason,
+        text=reply.text,
+        seconds=reply.seconds,
+        model=reply.model,
+    )
+
+
+def answer_text(reply: ModelReply) -> str:
+    """Return the text of an answer that is to be graded.
+
+    Raises:
+        EmptyAnswerError: The model stopped by itself without a word.
+    """
+    if not reply.text.strip() and reply.finish_reason != "length":
+        raise EmptyAnswerError(
+            f"the model answered nothing (finish reason {reply.finish_reason!r}); run again to retry"
+        )
+    return reply.text
+
+
+def graded(grade: Grade, text: str) -> Flow[Verdict]:
+    """Grade one answer, with the model calls that the grader needs, if any.
+
+    Args:
+        grade: A function of the text, or one that returns a flow.
+        text: The answer.
+    """
+    outcome = grade(text)
+    if isinstance(outcome, Generator):
+        return (yield from outcome)
+    if isinstance(outcome, bool):
+        return "correct" if outcome else "wrong"
+    return outcome

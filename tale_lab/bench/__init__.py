@@ -1,0 +1,1 @@
+"""The benchmark: methods, the record of a graded answer, and the report."""

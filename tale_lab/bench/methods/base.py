@@ -1,0 +1,246 @@
+"""What a method is: one way of answering a question, as a flow, and the registry that names them.
+
+A new method is a class with a name, a source and a flow::
+
+    @register_method
+    class Telegram(Method):
+        name = "telegram"
+        source = "our own"
+
+        def answer(self, question: str) -> Flow[Said]:
+            reply = yield ask(question, after="Answer in the style of a telegram.")
+            return Said(text=reply.text)
+
+Fields of the class are its settings; they are part of the key under which its answers are kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import Field
+
+from tale_core.errors import InvalidValueError
+from tale_core.events import ElasticityEvent
+from tale_core.types import Flow, Framing, Message, ModelCall, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from typing_extensions import Self
+
+    from tale_core.method.calibration import Profile
+    from tale_core.types import ChooseLever, Estimator, Role
+
+
+class Said(Record):
+    """What a method answered."""
+
+    text: str
+    """The answer that is graded."""
+    events: tuple[ElasticityEvent, ...] = ()
+    """What departed from the plan, for methods that work under a budget."""
+
+
+class Conditions:
+    """What the methods of one run may draw on; the same for all of them.
+
+    Args:
+        profile: What was measured about the model; None where nothing was.
+        estimator: An estimator fitted beforehand; None where there is none.
+        lever: Decides which native parameter carries a budget; None for models that have none.
+        efforts: Effort levels that the model accepts, lowest first.
+    """
+
+    def __init__(
+        self,
+        *,
+        profile: Profile | None = None,
+        estimator: Estimator | None = None,
+        lever: ChooseLever | None = None,
+        efforts: Sequence[str] = (),
+    ) -> None:
+        self.profile = profile
+        self.estimator = estimator
+        self.lever = lever
+        self.efforts = tuple(efforts)
+
+
+class Method(Record, ABC):
+    """One way of answering a question; its fields are its settings."""
+
+    name: ClassVar[str]
+    """The name under which it is registered and reported."""
+    source: ClassVar[str]
+    """Who proposed it, and where its prompts are from."""
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method for a run.
+
+        Args:
+            conditions: What the run has to offer.
+
+        Raises:
+            InvalidValueError: The method needs something that the run does not have.
+        """
+        del conditions  # most methods need none
+        return cls()
+
+    @classmethod
+    def configured(cls, argument: str) -> type[Method]:
+        """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
+
+        Args:
+            argument: What stands after the colon.
+
+        Raises:
+            InvalidValueError: The method has no such form, or the settings make no sense.
+        """
+        raise InvalidValueError(
+            f"{cls.name!r} takes no settings in its name, got {argument!r}; write {cls.name}"
+        )
+
+    @property
+    def label(self) -> str:
+        """What the method is called in reports."""
+        return self.name
+
+    @property
+    def most_calls(self) -> int:
+        """Most model calls that one answer takes; what a run may cost is told from it."""
+        return 1
+
+    @abstractmethod
+    def answer(self, question: str) -> Flow[Said]:
+        """Plan the answer to one question.
+
+        Args:
+            question: The question, with the answer format that the run asks for, if any.
+
+        Returns:
+            A flow that yields every call it needs, and returns what was said.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides its calls, JSON-ready: a part of the key of its answers."""
+        return self.model_dump(mode="json")
+
+
+class Asked(Record):
+    """Settings of a call that a method makes by hand."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; None leaves the run's own."""
+    sample: int = Field(default=0, ge=0)
+    """Which of several independent answers to the same prompt it is to be."""
+
+
+def ask(
+    question: str,
+    *,
+    system: str = "",
+    examples: Iterable[tuple[str, str]] = (),
+    before: str = "",
+    after: str = "",
+    role: Role = "reason",
+    asked: Asked | None = None,
+) -> ModelCall:
+    """Return the call that asks a question in a fixed wording.
+
+    Args:
+        question: The question.
+        system: The system message; empty for none.
+        examples: Worked examples, each a question and its answer, shown as turns of the conversation.
+        before: Text before the question; a blank line is put between.
+        after: Text after the question; a blank line is put between.
+        role: What the call is for.
+        asked: Sampling, where the method decides about it.
+    """
+    framing = Framing(
+        examples=tuple(
+            message
+            for shown, answer in examples
+            for message in (
+                Message(role="user", content=shown),
+                Message(role="assistant", content=answer),
+            )
+        ),
+        before=f"{before}\n\n" if before else "",
+        after=f"\n\n{after}" if after else "",
+    )
+    head = (Message(role="system", content=system),) if system else ()
+    sampling = {} if asked is None else asked.model_dump()
+    return ModelCall(role=role, messages=(*head, *framing.messages(question)), **sampling)
+
+
+M = TypeVar("M", bound=type[Method])
+
+_methods: dict[str, type[Method]] = {}
+
+
+def register_method(method: M, *, replace: bool = False) -> M:
+    """Add a method to the registry, under its name; stands as a decorator.
+
+    Args:
+        method: The class.
+        replace: Whether to take the place of a method of that name.
+
+    Raises:
+        InvalidValueError: The name is taken and ``replace`` is False.
+    """
+    if method.name in _methods and not replace:
+        raise InvalidValueError(f"a method named {method.name!r} exists; pass replace=True to replace it")
+    _methods[method.name] = method
+    return method
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all registered methods, in the order of their registration."""
+    return tuple(_methods)
+
+
+def get_method(name: str) -> type[Method]:
+    """Return a registered method by name, or one of your own as ``module:Class``.
+
+    Args:
+        name: A name in `method_names`, with settings after a colon where the method takes some
+            (``tale:exemplars@120``: that style, that budget), or the import path of a class.
+
+    Raises:
+        InvalidValueError: There is no such method.
+    """
+    head, colon, argument = name.partition(":")
+    if colon and head in _methods:
+        return _methods[head].configured(argument)
+    if colon:
+        return _imported(name)
+    try:
+        return _methods[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, _methods, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InvalidValueError(
+            f"no method named {name!r}; {hint}known: {', '.join(_methods)}; or name a class as module:Class"
+        ) from None
+
+
+def _imported(name: str) -> type[Method]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as exc:
+        raise InvalidValueError(
+            f"cannot import the method {name!r}: {exc}; name it as module:Class, with the module on the path"
+        ) from exc
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise InvalidValueError(f"{name!r} is no subclass of tale_lab.bench.methods.Method: {found!r}")
+    unsaid = [attribute for attribute in ("name", "source") if not hasattr(found, attribute)]
+    if unsaid:
+        raise InvalidValueError(
+            f"the method {name!r} must say its {' and its '.join(unsaid)}, as class attributes"
+        )
+    return found

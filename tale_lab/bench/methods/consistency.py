@@ -1,0 +1,128 @@
+"""Self-consistency at equal spend: many short answers for the tokens of one long one, and a vote."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from tale_core.accounts.tokens import usage_of
+from tale_core.method.calibration import Profile  # noqa: TC001  # pydantic reads it
+from tale_core.method.method import TaleMethod
+from tale_core.types import Budget
+from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
+from tale_lab.bench.methods.published import Vanilla
+from tale_lab.bench.methods.styled import asking_facts, estimates
+from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from tale_core.method.question import Plan
+    from tale_core.types import Flow, ModelCall, ModelReply
+
+_OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
+
+
+@register_method
+class SelfConsistency(Method):
+    """Short answers, drawn until the next is expected to exceed what vanilla's one answer took; most votes win.
+
+    The short answers are asked for in the profile's way, or else with the essential calculations alone and no
+    budget. The next one is expected to take the mean of those before, so that the spend exceeds vanilla's by
+    less than one answer; one is always drawn. Vanilla's answer is asked for in its very words: a results file
+    asks for it once, and its cost counts for vanilla. Answers that cannot be read have no vote, and on a tie
+    the answer that came first wins.
+    """
+
+    name: ClassVar = "self-consistency"
+    source: ClassVar = (
+        "Wang et al., arXiv 2203.11171 (temperature 0.7, at most 40 answers); at equal spend as in Wang et "
+        "al., arXiv 2406.06461"
+    )
+
+    profile: Profile | None = None
+    """Gives the way of asking for a short answer."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Sampling temperature of the short answers."""
+    most: int = Field(default=40, ge=1)
+    """Most answers to one question."""
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method, with the run's profile where there is one; see `Method.under`."""
+        return cls(profile=conditions.profile)
+
+    @property
+    def most_calls(self) -> int:
+        """Vanilla's answer, an estimate where there is one, and the short answers; see `Method.most_calls`."""
+        return 1 + int(self.profile is not None and estimates(self._asking())) + self.most
+
+    def answer(self, question: str) -> Flow[Said]:
+        """Plan the answer; see `Method.answer`."""
+        vanilla = yield from Vanilla().asking.begin(question, journaled=False).plan()
+        call = vanilla.call().model_copy(update={"role": "reference"})
+        limit = _spent(call, (yield call))
+        plan, spent = yield from self._planned(question)
+        texts: list[str] = []
+        drawn = 0
+        while not texts or (len(texts) < self.most and spent + drawn / len(texts) <= limit):
+            call = self._sample(plan, len(texts) + 1)
+            reply = yield call
+            cost = _spent(call, reply)
+            spent, drawn = spent + cost, drawn + cost
+            texts.append(reply.text)
+        return Said(text=elected(texts, question))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields, and what the profile makes of them; see `Method.settings`."""
+        facts = asking_facts(self._asking())
+        return {**self.model_dump(mode="json", exclude={"profile"}), "asking": facts}
+
+    def _asking(self) -> TaleMethod:
+        return TaleMethod(style="essential") if self.profile is None else TaleMethod(profile=self.profile)
+
+    def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
+        """Return how to ask for a short answer, and the output tokens that it took to find out."""
+        run = self._asking().begin(question, journaled=False)
+        if self.profile is None:
+            return run.under(Budget()), 0
+        plan = yield from run.plan()
+        cost = run.estimate_cost()
+        return plan, 0 if cost is None else cost.output_tokens
+
+    def _sample(self, plan: Plan, number: int) -> ModelCall:
+        return plan.call().model_copy(update={"temperature": self.temperature, "sample": number})
+
+
+def elected(texts: Sequence[str], question: str) -> str:
+    """Return the first of the texts that give the answer which most of them give.
+
+    Args:
+        texts: Answers to one question, at least one.
+        question: The question; one that offers options is answered by a letter.
+    """
+    answers = [_answer(text, question) for text in texts]
+    votes = Counter(answer for answer in answers if answer)
+    if not votes:
+        return texts[0]
+    (winner, _), *_ = votes.most_common(1)  # of equals, the first that was counted
+    return texts[answers.index(winner)]
+
+
+def _answer(text: str, question: str) -> str:
+    """Return what a text answers, equal for equal answers; empty where it answers nothing."""
+    if _OPTIONS.search(question):
+        return read_choice(text) or ""
+    number = read_number(text)
+    if number is not None:
+        return f"{number.value}{'%' * number.percent}"
+    return " ".join((marked_answer(text) or "").casefold().split()).strip(" .*$`")
+
+
+def _spent(call: ModelCall, reply: ModelReply) -> int:
+    return usage_of(call, reply).output_tokens

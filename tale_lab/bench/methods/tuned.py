@@ -1,0 +1,126 @@
+"""The ways of answering that this project adds: with a profile, with other estimators, with none at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from tale_core.errors import InvalidValueError
+from tale_core.estimators import AdaptiveEstimator, ZeroShotEstimator
+from tale_core.method.calibration import Profile  # noqa: TC001  # pydantic reads it
+from tale_core.method.method import TaleMethod
+from tale_core.method.policy import BudgetPolicy
+from tale_lab.bench.methods.base import Conditions, register_method
+from tale_lab.bench.methods.styled import Styled
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_WINDOW = 20
+_SEED = 1024
+
+
+@register_method
+class TaleProfile(Styled):
+    """The way of asking that was measured to suit the model."""
+
+    name: ClassVar = "tale-profile"
+    source: ClassVar = "this project: tale tune"
+
+    profile: Profile
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method with the run's profile; see `Method.under`."""
+        if conditions.profile is None:
+            raise InvalidValueError(
+                "tale-profile needs a profile of this model: make one with `tale tune`, and name it with "
+                "--profile; or leave the method out"
+            )
+        return cls(profile=conditions.profile)
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(profile=self.profile)
+
+
+@register_method
+class VanillaSecondTry(Styled):
+    """Chain of thought without a budget, asked again after a slip: what the second try does alone."""
+
+    name: ClassVar = "vanilla-second-try"
+    source: ClassVar = "this project: BudgetPolicy(on_slip='retry')"
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(style="vanilla", policy=BudgetPolicy(on_slip="retry"))
+
+
+class _Estimated(Styled):
+    profile: Profile | None = None
+    """Gives the style and the policy; None leaves the published style."""
+    estimator: Any = Field(exclude=True, repr=False)  # an `Estimator`; what tells it apart is in the settings
+    """Chooses the budgets."""
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(estimator=self.estimator, profile=self.profile)
+
+
+@register_method
+class TaleFitted(_Estimated):
+    """Budgets from an estimator fitted beforehand, in the profile's style or else the published one."""
+
+    name: ClassVar = "tale-fitted"
+    source: ClassVar = (
+        "Han et al., arXiv 2412.18547 (its regression estimator), as this project fits it: tale fit"
+    )
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method with the run's estimator; see `Method.under`."""
+        if conditions.estimator is None:
+            raise InvalidValueError(
+                "tale-fitted needs an estimator that was fitted on other questions of this model: make one "
+                "with `tale fit`, and name its file with --estimator; or leave the method out"
+            )
+        return cls(profile=conditions.profile, estimator=conditions.estimator)
+
+
+@register_method
+class TaleAdaptive(_Estimated):
+    """Starts with the zero-shot estimator and learns during the run what answers cost.
+
+    What it answers therefore depends on what came before: the order of the questions, how many are under way
+    at a time, and where a run was stopped, since a run that goes on begins to learn anew. One question at a
+    time, uninterrupted, it repeats itself exactly. It learns within one process: where every question goes to
+    another (``--engine ray``), it is the zero-shot estimator. It may take over after 20 answers in place of the
+    usual 50, since few benchmarks are long.
+    """
+
+    name: ClassVar = "tale-adaptive"
+    source: ClassVar = "this project: AdaptiveEstimator over the zero-shot estimator"
+
+    estimator: Any = Field(
+        default_factory=lambda: AdaptiveEstimator(ZeroShotEstimator(), window=_WINDOW, seed=_SEED),
+        exclude=True,
+        repr=False,
+    )
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method, with the run's profile where there is one; see `Method.under`."""
+        return cls(profile=conditions.profile)
+
+
+@register_method
+class SelfBudgeted(Styled):
+    """One call, in which the model states a budget and then keeps it."""
+
+    name: ClassVar = "self-budget"
+    source: ClassVar = "this project"
+
+    def tale(self) -> TaleMethod:
+        """Return the way of asking."""
+        return TaleMethod(style="self-budget")

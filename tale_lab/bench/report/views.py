@@ -1,0 +1,231 @@
+"""Views: the benchmarks in a results file, each a model, its questions, and the methods measured on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from tale_core.errors import DataError, StoreError
+from tale_core.types import Record
+from tale_lab.bench.benchmark import KIND, Attempt, Sampling, setup_of
+from tale_lab.results.store import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from tale_lab.bench.methods import Method
+    from tale_lab.questions.datasets import Dataset
+    from tale_lab.results.store import Store
+
+COMMAND = "bench"
+"""What a run that belongs to a benchmark calls itself."""
+
+
+class Entry(Record):
+    """One method of a benchmark, under the settings that it had."""
+
+    setup: str
+    """The digest of `tale_lab.bench.benchmark.setup_of`."""
+    label: str
+    """What reports call it."""
+    source: str
+    """Who proposed it."""
+
+
+class Plan(Record):
+    """What is measured: the record that a run leaves in its results file."""
+
+    model: str
+    """The model's name, as its server gives it."""
+    address: str = ""
+    """Where it was asked; its price depends on it. A local server has another address at every start."""
+    data: str
+    """Names the questions."""
+    digest: str
+    """A digest of the questions."""
+    questions: tuple[str, ...]
+    """Their ids."""
+    sampling: Sampling
+    """What applied to every call."""
+    grader: str
+    """Names the grader."""
+    methods: tuple[Entry, ...]
+    """The methods."""
+    version: str = ""
+    """The version of this package."""
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        methods: Sequence[Method],
+        *,
+        model: str,
+        sampling: Sampling,
+        grader: str,
+        address: str = "",
+        version: str = "",
+    ) -> Plan:
+        """Describe a run before it begins.
+
+        Args:
+            dataset: The questions.
+            methods: What is compared.
+            model: Names the model.
+            sampling: What applies to every call.
+            grader: Names the grader.
+            address: Where the model is asked.
+            version: The version of this package.
+        """
+        entries = tuple(
+            Entry(
+                setup=setup_of(method, sampling, model=model, grader=grader),
+                label=method.label,
+                source=method.source,
+            )
+            for method in methods
+        )
+        return cls(
+            model=model,
+            address=address,
+            data=dataset.source,
+            digest=dataset.digest,
+            questions=tuple(question.id for question in dataset.questions),
+            sampling=sampling,
+            grader=grader,
+            methods=entries,
+            version=version,
+        )
+
+    @property
+    def conditions(self) -> tuple[object, ...]:
+        """What must be the same for two runs to be one benchmark."""
+        return (self.model, frozenset(self.questions), self.sampling, self.grader)
+
+    def contains(self, other: Plan) -> bool:
+        """Return whether another benchmark is a part of this one: fewer questions, fewer methods."""
+        mine = (self.model, self.sampling, self.grader)
+        return (
+            mine == (other.model, other.sampling, other.grader)
+            and set(other.questions) <= set(self.questions)
+            and {one.setup for one in other.methods} <= {one.setup for one in self.methods}
+        )
+
+    def joined(self, other: Plan) -> Plan:
+        """Return this benchmark with the methods of another under the same conditions."""
+        known = {one.setup for one in self.methods}
+        return self.model_copy(
+            update={"methods": (*self.methods, *(one for one in other.methods if one.setup not in known))}
+        )
+
+
+class View(Record):
+    """One benchmark as far as it was measured."""
+
+    file: str
+    """The results file."""
+    plan: Plan
+    """What is measured."""
+    attempts: tuple[Attempt, ...]
+    """Every graded answer; where one label stands for several settings, they are told apart by a number."""
+    failures: tuple[Failure, ...] = ()
+    """Questions that failed and have no answer yet, once each and method."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The methods' names, in order."""
+        return tuple(_named(self.plan.methods).values())
+
+    @property
+    def title(self) -> str:
+        """One line that says what this is."""
+        return f"{self.plan.model} on {self.plan.data}"
+
+    def of(self, label: str) -> dict[str, Attempt]:
+        """Return the answers of one method by question."""
+        return {one.question_id: one for one in self.attempts if one.method == label}
+
+    def errors(self, label: str) -> int:
+        """Return how many questions failed with a method and have no answer yet."""
+        return sum(one.label == label for one in self.failures)
+
+
+def read_views(store: Store) -> tuple[View, ...]:
+    """Return the benchmarks in a results file, in the order in which they were begun.
+
+    Runs under the same conditions are one benchmark. A run that is a part of another one, on fewer of the same
+    questions with the same methods, is not listed apart.
+
+    Args:
+        store: The results file.
+
+    Raises:
+        DataError: There is no benchmark in it.
+        StoreError: It cannot be read.
+    """
+    found = tuple(_plans(store).values())
+    if not found:
+        raise DataError(f"{store.path} holds no benchmark; make one with: tale bench DATA --out {store.path}")
+    whole = [one for one in found if not any(other.contains(one) for other in found if other is not one)]
+    return _views(store, whole)
+
+
+def view_of(store: Store, plan: Plan) -> View:
+    """Return the benchmark that a run belongs to, with what earlier runs under its conditions measured.
+
+    Args:
+        store: The results file.
+        plan: What the run recorded.
+    """
+    return _views(store, [_plans(store).get(plan.conditions, plan)])[0]
+
+
+def _plans(store: Store) -> dict[tuple[object, ...], Plan]:
+    joined: dict[tuple[object, ...], Plan] = {}
+    for run in store.runs():
+        if run.get("command") == COMMAND:
+            plan = _plan(run, store.path)
+            before = joined.get(plan.conditions)
+            joined[plan.conditions] = plan if before is None else before.joined(plan)
+    return joined
+
+
+def _plan(run: dict[str, Any], path: str) -> Plan:
+    try:
+        return Plan.model_validate(run["plan"])
+    except (KeyError, ValidationError) as exc:
+        raise StoreError(f"{path}: run {run['id']} is no benchmark of this version; name another file") from exc
+
+
+def _views(store: Store, plans: Sequence[Plan]) -> tuple[View, ...]:
+    attempts = list(store.results(KIND, Attempt))
+    failures = store.failures()
+    return tuple(_view(store.path, plan, attempts, failures) for plan in plans)
+
+
+def _view(path: str, plan: Plan, attempts: Iterable[Attempt], failures: Iterable[Failure]) -> View:
+    names, asked = _named(plan.methods), set(plan.questions)
+    mine = tuple(
+        one.model_copy(update={"method": names[one.setup]})
+        for one in attempts
+        if one.setup in names and one.question_id in asked
+    )
+    failed = {
+        one.key: one.model_copy(update={"label": names[setup]})
+        for one in failures
+        if (setup := one.key.partition(".")[0]) in names and one.question_id in asked
+    }
+    return View(file=path, plan=plan, attempts=mine, failures=tuple(failed.values()))
+
+
+def _named(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return a name for every setup: its label, with a number where that stands for several."""
+    names: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for entry in entries:
+        seen[entry.label] = seen.get(entry.label, 0) + 1
+        number = seen[entry.label]
+        names[entry.setup] = entry.label if number == 1 else f"{entry.label} ({number})"
+    return names

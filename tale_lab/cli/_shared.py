@@ -1,0 +1,100 @@
+"""What commands share: consoles, options, JSON output, and what happens to errors.
+
+A command is a plain function with typer annotations; `tale_lab.cli.app` lists it, wrapped in `guarded`.
+Results go to ``out`` (stdout), everything about them to ``err`` (stderr), so that pipes carry results alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+
+import typer
+from rich.console import Console
+
+from tale_core.errors import TaleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+out = Console(highlight=False, markup=False)
+"""For results."""
+err = Console(stderr=True, highlight=False, markup=False)
+"""For everything else: notes, progress, errors."""
+
+FAILED = 1
+"""Exit status of a command that failed."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+ModelOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="local, local:NAME, openai:NAME, or the address of an OpenAI-compatible server "
+        "(http://HOST:PORT/v1, with #NAME where it has several models).",
+    ),
+]
+ModelPathOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="GGUF file to serve in place of the local model's own.")
+]
+ProfileOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Measured profile of the model, in place of a shipped one.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON on stdout, the same on a terminal and in a pipe."""
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def guarded(command: Callable[..., T]) -> Callable[..., T]:
+    """Return the command with an option ``--debug``, and with errors that are one line.
+
+    Args:
+        command: A function with typer annotations.
+    """
+
+    @functools.wraps(command)
+    def run(*, debug: bool = False, **arguments: Any) -> T:
+        try:
+            return command(**arguments)
+        except KeyboardInterrupt:
+            err.print("\nstopped", style="yellow")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as exc:
+            if debug or (isinstance(exc, OSError) and exc.errno == errno.EPIPE):
+                raise  # a closed pipe is the application's to end quietly
+            err.print(f"error: {_in_words(exc)}", style="bold red", soft_wrap=True)
+            raise typer.Exit(FAILED) from None
+
+    # Typer reads the options from the signature.
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
+    parameters = {**signature.parameters, "debug": option}
+    run.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: one.annotation for name, one in parameters.items()}
+    return run
+
+
+def _in_words(exc: Exception) -> str:
+    """Return an error for people: ours and the provider's say it themselves, others are named."""
+    openai = sys.modules.get("openai")
+    if isinstance(exc, TaleError):
+        return str(exc)
+    if openai is not None and isinstance(exc, openai.OpenAIError):
+        return f"the model's server says: {exc}"
+    return f"unexpected {type(exc).__name__}: {exc} (--debug shows where)"

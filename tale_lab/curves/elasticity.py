@@ -1,0 +1,288 @@
+"""The elasticity curve of a model: what budgets really cost, and what they do to the answers.
+
+Every question is asked without a budget and under each budget of a grid, so that all points of the curve rest
+on the same questions (arXiv 2412.18547, section 3.2 and figure 2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from tale_core.errors import InvalidValueError
+from tale_core.prompts.strategies import VANILLA, get_style
+from tale_core.search.curves import BudgetRange, Point, Probe, cheapest_window, points_of
+from tale_core.search.graded_call import Asking, check_budgeted, probe
+from tale_core.statistics import Interval, difference_interval, mean_interval, wilson_interval
+from tale_core.types import Flow, Record
+from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.results.store import result_key
+from tale_lab.runs.runner import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tale_core.types import Grade
+    from tale_lab.questions.datasets import Dataset, Question
+    from tale_lab.questions.graders import Grader
+
+BARE_SHARE = 0.1
+"""An answer with less than this share of the question's vanilla tokens is bare: the reasoning collapsed."""
+
+KEPT_MARGIN = 0.05
+"""A budget keeps the answers when it loses no more than this share of them against vanilla."""
+
+_HALF = 0.5
+
+
+class ElasticitySettings(Asking):
+    """How a curve is measured; with the question and the model it determines the calls."""
+
+    budgets: tuple[int, ...] = Field(default=(10, 25, 50, 100, 200, 400), min_length=1)
+    """Output tokens to ask for."""
+
+    @field_validator("budgets")
+    @classmethod
+    def _distinct_and_positive(cls, budgets: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = [budget for budget in budgets if budget < 1]
+        if wrong or len(set(budgets)) != len(budgets):
+            raise InvalidValueError(f"budgets must be at least 1 and different from each other, got {budgets}")
+        return tuple(sorted(budgets))
+
+    @property
+    def calls(self) -> int:
+        """Answers that one question takes."""
+        return self.samples * (1 + len(self.budgets))
+
+
+class Measurement(Record):
+    """One question under every budget of a grid."""
+
+    question: str
+    """The question, unframed."""
+    question_id: str = ""
+    """The caller's id of the question."""
+    settings: ElasticitySettings
+    """How it was asked."""
+    probes: tuple[Probe, ...]
+    """Every answer, vanilla chain of thought first."""
+
+    @property
+    def points(self) -> dict[int | None, Point]:
+        """What each budget led to; None is vanilla chain of thought."""
+        return {point.budget: point for point in points_of(self.probes)}
+
+
+def measure_elasticity(
+    question: str, grade: Grade, settings: ElasticitySettings | None = None, *, question_id: str = ""
+) -> Flow[Measurement]:
+    """Ask one question without a budget and under every budget of a grid.
+
+    Args:
+        question: The question, unframed.
+        grade: Grades the text of one answer.
+        settings: The grid, and how to ask; None for the defaults.
+        question_id: Copied into the result.
+
+    Raises:
+        InvalidValueError: The style carries no budget.
+        EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
+    """
+    settings = ElasticitySettings() if settings is None else settings
+    style = get_style(settings.style)
+    check_budgeted(style)
+    probes: list[Probe] = []
+    for budget in (None, *settings.budgets):
+        for sample in range(settings.samples):
+            call = settings.call(question, VANILLA if budget is None else style, budget, sample)
+            probes += [(yield from probe(call, grade))]
+    return Measurement(question=question, question_id=question_id, settings=settings, probes=tuple(probes))
+
+
+def elasticity_jobs(
+    dataset: Dataset, settings: ElasticitySettings, *, model: str, grader: str | Grader = "auto"
+) -> list[Job[Measurement]]:
+    """Return one measurement a question, ready for `tale_core.evaluation.run_jobs`.
+
+    Args:
+        dataset: The questions.
+        settings: The grid, and how to ask.
+        model: Names the model; part of every key.
+        grader: How to grade: a name or a grader.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+        InvalidValueError: The style carries no budget.
+    """
+    check_budgeted(get_style(settings.style))
+    bind = get_grader(grader)
+    for question in dataset.questions:
+        bind(question)  # what cannot be graded fails here, once
+    return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Makes the measurement of one question; picklable, so that it can be made in another process."""
+
+    question: Question
+    """The question."""
+    settings: ElasticitySettings
+    """The grid, and how to ask."""
+    grader: str | Grader
+    """How to grade: a name or a grader."""
+
+    def __call__(self) -> Flow[Measurement]:
+        """Return the measurement."""
+        question = self.question
+        grade = get_grader(self.grader)(question)
+        return measure_elasticity(question.question, grade, self.settings, question_id=question.id)
+
+
+def _job(
+    question: Question, settings: ElasticitySettings, *, model: str, grader: str | Grader
+) -> Job[Measurement]:
+    key = result_key(
+        kind="elasticity",
+        question=question.id,
+        model=model,
+        settings=settings.model_dump(mode="json"),
+        grader=grader_name(grader),
+    )
+    flow = Measuring(question=question, settings=settings, grader=grader)
+    return Job(question=question, key=key, kind="elasticity", record=Measurement, flow=flow)
+
+
+class CurvePoint(Record):
+    """What one budget led to, over all questions."""
+
+    budget: int | None
+    """Output tokens that the prompt asked for; None is vanilla chain of thought."""
+    tokens: float
+    """Mean output tokens a question."""
+    tokens_interval: Interval
+    """Its interval over questions."""
+    accuracy: float
+    """Share of correct answers."""
+    accuracy_interval: Interval
+    """Its interval over questions."""
+    bare: float
+    """Share of bare answers: less than a tenth of the same question's vanilla tokens."""
+    truncated: float
+    """Share of answers that the provider cut."""
+
+
+class ElasticityCurve(Record):
+    """Budget against real tokens and accuracy, over all questions, and what follows from it."""
+
+    style: str
+    """The prompt style that carried the budgets."""
+    questions: int = Field(ge=1)
+    """How many questions every point rests on."""
+    vanilla: CurvePoint
+    """Without a budget."""
+    points: tuple[CurvePoint, ...]
+    """Under each budget, smallest first."""
+    rebound: int | None
+    """The largest budget that costs more than some larger one does, beyond the noise: spending grows again
+    from here down. None when it never does."""
+    ideal: BudgetRange | None
+    """The cheapest third of the budgets that keep the answers and cost less than none; None where none does."""
+    floor: int | None
+    """The collapse floor: from this budget up fewer than half of the answers are bare. None when even the
+    largest collapses."""
+    estimated: int = 0
+    """How many answers were counted by a tokenizer, not by the provider."""
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement]) -> ElasticityCurve:
+        """Pool measurements of different questions on the same grid.
+
+        Args:
+            measurements: At least one; all with the same budgets and style.
+
+        Raises:
+            InvalidValueError: There is none, or they were measured in different ways.
+            MissingExtraError: scipy is not installed.
+        """
+        pooled = _Pool(measurements)
+        points = tuple(pooled.point(budget) for budget in pooled.settings.budgets)
+        vanilla = pooled.point(None)
+        return cls(
+            style=pooled.settings.style,
+            questions=len(pooled.measurements),
+            vanilla=vanilla,
+            points=points,
+            rebound=pooled.rebound(),
+            ideal=cheapest_window(
+                (point.budget or 0, point.tokens)
+                for point in points
+                if point.tokens < vanilla.tokens and point.accuracy >= vanilla.accuracy - KEPT_MARGIN
+            ),
+            floor=_floor(points),
+            estimated=pooled.estimated(),
+        )
+
+
+class _Pool:
+    """Measurements of many questions on one grid, by budget."""
+
+    def __init__(self, measurements: Iterable[Measurement]) -> None:
+        self.measurements = list(measurements)
+        if not self.measurements:
+            raise InvalidValueError("a curve needs at least one measured question, got none")
+        ways = {measurement.settings for measurement in self.measurements}
+        if len(ways) > 1:
+            raise InvalidValueError(f"one curve is one grid and one style, got {len(ways)} different settings")
+        self.settings = self.measurements[0].settings
+        self._rows = [measurement.points for measurement in self.measurements]
+
+    def tokens(self, budget: int | None) -> list[float]:
+        """Return the mean output tokens of each question under a budget."""
+        return [row[budget].tokens for row in self._rows]
+
+    def point(self, budget: int | None) -> CurvePoint:
+        tokens = self.tokens(budget)
+        shares = [row[budget].accuracy for row in self._rows]
+        probes = [
+            (probe, row[None].tokens)
+            for measurement, row in zip(self.measurements, self._rows, strict=True)
+            for probe in measurement.probes
+            if probe.budget == budget
+        ]
+        return CurvePoint(
+            budget=budget,
+            tokens=fmean(tokens),
+            tokens_interval=mean_interval(tokens),
+            accuracy=fmean(shares),
+            accuracy_interval=wilson_interval(min(math.fsum(shares), len(shares)), len(shares)),
+            bare=fmean(probe.usage.output_tokens < BARE_SHARE * vanilla for probe, vanilla in probes),
+            truncated=fmean(probe.finish_reason == "length" for probe, _ in probes),
+        )
+
+    def rebound(self) -> int | None:
+        """Go down the grid and return the first budget that costs more than the cheapest larger one."""
+        budgets = sorted(self.settings.budgets, reverse=True)
+        cheapest = self.tokens(budgets[0])
+        for budget in budgets[1:]:
+            tokens = self.tokens(budget)
+            if difference_interval(tokens, cheapest).low > 0:
+                return budget
+            cheapest = min(cheapest, tokens, key=sum)
+        return None
+
+    def estimated(self) -> int:
+        return sum(probe.usage.source == "estimated" for one in self.measurements for probe in one.probes)
+
+
+def _floor(points: Sequence[CurvePoint]) -> int | None:
+    floor = None
+    for point in reversed(points):
+        if point.bare >= _HALF:
+            break
+        floor = point.budget
+    return floor

@@ -1,0 +1,321 @@
+"""The elasticity curve as a picture: an interactive page that needs no network, and a PNG."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tale_core.errors import InvalidValueError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tale_lab.curves.elasticity import CurvePoint, ElasticityCurve, Measurement
+
+_SPENT, _RIGHT, _PLAIN, _IDEAL, _REBOUND = "#1f5fa8", "#2a7d4f", "#6b6b6b", "#f2c14e", "#b3372f"
+_MOST_QUESTIONS = 200
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Token elasticity of {model}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; margin-bottom: .2rem; }}
+p {{ margin: .3rem 0; }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }}
+th {{ font-weight: 600; }}
+.facts {{ color: #444; }}
+</style>
+</head>
+<body>
+<h1>Token elasticity of {model}</h1>
+<p class="facts">{subtitle}</p>
+{findings}
+{plot}
+<table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+<p class="facts">Intervals are 95%, over questions. The band marks the ideal budget range: the cheapest third
+of the budgets that keep the answers and save tokens. A bare answer takes less than a tenth of the question's
+tokens without a budget.</p>
+</body>
+</html>
+"""
+
+
+def write_html(
+    path: str | Path, curve: ElasticityCurve, measurements: Sequence[Measurement], *, model: str, data: str
+) -> None:
+    """Write a page with the curve, every question's own line, and the figures; opens without a network.
+
+    Args:
+        path: The file to write.
+        curve: The curve.
+        measurements: What it rests on.
+        model: Names the model.
+        data: Names the questions.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+        InvalidValueError: The file cannot be written.
+    """
+    plot = _figure(curve, measurements).to_html(
+        full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True}
+    )
+    header, *rows = table(curve)
+    page = _PAGE.format(
+        model=escape(model),
+        subtitle=escape(f"{curve.questions} questions of {data}; style {curve.style!r}"),
+        findings="\n".join(f"<p>{escape(line)}</p>" for line in findings(curve)),
+        plot=plot,
+        head="".join(f"<th>{escape(cell)}</th>" for cell in header),
+        rows="\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows),
+    )
+    _written(path, page.encode())
+
+
+def write_png(path: str | Path, curve: ElasticityCurve, *, model: str, data: str) -> None:
+    """Write the curve as a PNG.
+
+    Args:
+        path: The file to write.
+        curve: The curve.
+        model: Names the model.
+        data: Names the questions.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InvalidValueError: The file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import
+    except ImportError as exc:
+        raise MissingExtraError("matplotlib", "eval") from exc
+    # No pyplot: a figure of its own needs no display and leaves no global state.
+    figure = Figure(figsize=(9, 7), dpi=150, layout="constrained")
+    spent, right = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    _draw_tokens(spent, curve)
+    _draw_accuracy(right, curve)
+    figure.suptitle(
+        f"Token elasticity of {model}\n{curve.questions} questions of {data}, style '{curve.style}'"
+    )
+    try:
+        figure.savefig(path, format="png")
+    except OSError as exc:
+        raise InvalidValueError(f"cannot write {str(path)!r}: {exc.strerror}") from exc
+
+
+def table(curve: ElasticityCurve) -> list[tuple[str, ...]]:
+    """Return the figures of a curve as rows of text, the header first."""
+    header = ("budget", "output tokens", "interval", "correct", "interval", "bare", "cut")
+    return [header, *(_row(point) for point in (curve.vanilla, *curve.points))]
+
+
+def findings(curve: ElasticityCurve) -> tuple[str, ...]:
+    """Return what a curve says, one sentence each."""
+    lines = [_ideal(curve), _rebound(curve), _collapse(curve)]
+    if curve.estimated:
+        lines.append(f"{curve.estimated} answers were counted by a tokenizer, not by the provider.")
+    return tuple(lines)
+
+
+def _ideal(curve: ElasticityCurve) -> str:
+    if curve.ideal is None:
+        return "Ideal budget range: none; no budget of this grid keeps the answers and saves tokens."
+    if curve.ideal.low == curve.ideal.high:
+        return f"Ideal budget: {curve.ideal.low} tokens."
+    return f"Ideal budget range: {curve.ideal.low} to {curve.ideal.high} tokens."
+
+
+def _rebound(curve: ElasticityCurve) -> str:
+    if curve.rebound is None:
+        return "Rebound: none; a smaller budget never costs more than a larger one, beyond the noise."
+    return f"Rebound: at a budget of {curve.rebound} the answers cost more tokens again than at a larger one."
+
+
+def _collapse(curve: ElasticityCurve) -> str:
+    floor = curve.floor
+    if floor is None:
+        return "Collapse floor: none; even the largest budget leads to bare answers."
+    if floor == curve.points[0].budget:
+        return f"Collapse: not seen; the model still reasons at the smallest budget, {floor}."
+    return f"Collapse floor: {floor}; below it the answers are bare."
+
+
+def _row(point: CurvePoint) -> tuple[str, ...]:
+    return (
+        "none" if point.budget is None else str(point.budget),
+        f"{point.tokens:.0f}",
+        f"{point.tokens_interval:.0f}",
+        f"{point.accuracy:.0%}",
+        f"{point.accuracy_interval:.0%}",
+        f"{point.bare:.0%}",
+        f"{point.truncated:.0%}",
+    )
+
+
+def _draw_tokens(axes: Any, curve: ElasticityCurve) -> None:
+    budgets = [point.budget for point in curve.points]
+    axes.set_xscale("log")
+    axes.set_xticks(budgets, [str(budget) for budget in budgets])
+    axes.minorticks_off()
+    _draw_series(axes, curve, "tokens", _SPENT)
+    axes.plot(budgets, budgets, color=_PLAIN, linestyle=":", label="exactly the budget")
+    if curve.rebound is not None:
+        axes.axvline(curve.rebound, color=_REBOUND, linestyle="-.", label=f"rebound at {curve.rebound}")
+    axes.set_ylabel("output tokens a question")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small")
+
+
+def _draw_accuracy(axes: Any, curve: ElasticityCurve) -> None:
+    _draw_series(axes, curve, "accuracy", _RIGHT)
+    axes.set_ylabel("share of correct answers")
+    axes.set_xlabel("budget asked for, output tokens")
+    axes.set_ylim(0, 1.03)
+
+
+def _draw_series(axes: Any, curve: ElasticityCurve, name: str, color: str) -> None:
+    budgets = [point.budget for point in curve.points]
+    values = [getattr(point, name) for point in curve.points]
+    intervals = [getattr(point, f"{name}_interval") for point in curve.points]
+    lows, highs = [one.low for one in intervals], [one.high for one in intervals]
+    plain = getattr(curve.vanilla, f"{name}_interval")
+    axes.axhspan(plain.low, plain.high, color=_PLAIN, alpha=0.12, linewidth=0)
+    axes.axhline(getattr(curve.vanilla, name), color=_PLAIN, linestyle="--", label="without a budget")
+    if curve.ideal is not None:
+        # A range of one budget is widened enough to be seen.
+        low, high = curve.ideal.low * 0.94, curve.ideal.high * 1.06
+        axes.axvspan(low, high, color=_IDEAL, alpha=0.35, linewidth=0, label="ideal budget range")
+    axes.fill_between(budgets, lows, highs, color=color, alpha=0.2, linewidth=0)
+    axes.plot(budgets, values, color=color, marker="o", label="under the budget")
+    axes.grid(alpha=0.25)
+
+
+def _figure(curve: ElasticityCurve, measurements: Sequence[Measurement]) -> Any:
+    try:
+        from plotly import graph_objects as go  # noqa: PLC0415  # slow to import
+        from plotly.subplots import make_subplots  # noqa: PLC0415
+    except ImportError as exc:
+        raise MissingExtraError("plotly", "eval") from exc
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
+    for measurement in measurements[:_MOST_QUESTIONS]:
+        figure.add_trace(_question_line(go, measurement), row=1, col=1)
+    budgets = [point.budget for point in curve.points]
+    for row, name, color in ((1, "tokens", _SPENT), (2, "accuracy", _RIGHT)):
+        for trace in _series(go, curve, name, color):
+            figure.add_trace(trace, row=row, col=1)
+        _add_vanilla(figure, curve, name, row)
+    figure.add_trace(
+        go.Scatter(x=budgets, y=budgets, mode="lines", name="exactly the budget", line=_dotted()), row=1, col=1
+    )
+    _add_marks(figure, curve)
+    _lay_out(figure, budgets)
+    return figure
+
+
+def _question_line(go: Any, measurement: Measurement) -> Any:
+    points = [point for budget, point in measurement.points.items() if budget is not None]
+    return go.Scatter(
+        x=[point.budget for point in points],
+        y=[point.tokens for point in points],
+        customdata=["correct" if point.correct else "wrong" for point in points],
+        hovertemplate="%{y:.0f} tokens, %{customdata}",
+        name=escape(measurement.question[:60]),
+        showlegend=False,
+        mode="lines+markers",
+        line={"color": "rgba(31,95,168,0.16)", "width": 1},
+        marker={
+            "size": 4,
+            "color": [_RIGHT if point.correct else _REBOUND for point in points],
+            "opacity": 0.45,
+        },
+    )
+
+
+def _series(go: Any, curve: ElasticityCurve, name: str, color: str) -> list[Any]:
+    values = [getattr(point, name) for point in curve.points]
+    intervals = [getattr(point, f"{name}_interval") for point in curve.points]
+    budgets = [point.budget for point in curve.points]
+    form = ".0f" if name == "tokens" else ".0%"
+    return [
+        go.Scatter(
+            x=budgets,
+            y=values,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [one.high - value for one, value in zip(intervals, values, strict=True)],
+                "arrayminus": [value - one.low for one, value in zip(intervals, values, strict=True)],
+            },
+            customdata=[f"{one:{form}}" for one in intervals],
+            hovertemplate=f"%{{y:{form}}} (%{{customdata}})",
+            mode="lines+markers",
+            name="mean tokens" if name == "tokens" else "correct answers",
+            line={"color": color, "width": 3},
+            marker={"size": 9},
+        )
+    ]
+
+
+def _add_vanilla(figure: Any, curve: ElasticityCurve, name: str, row: int) -> None:
+    interval = getattr(curve.vanilla, f"{name}_interval")
+    figure.add_hrect(
+        y0=interval.low, y1=interval.high, fillcolor=_PLAIN, opacity=0.12, line_width=0, row=row, col=1
+    )
+    figure.add_hline(
+        y=getattr(curve.vanilla, name),
+        line={"color": _PLAIN, "dash": "dash"},
+        annotation_text="without a budget",
+        annotation_position="top left",
+        row=row,
+        col=1,
+    )
+
+
+def _add_marks(figure: Any, curve: ElasticityCurve) -> None:
+    if curve.ideal is not None:
+        figure.add_vrect(
+            x0=curve.ideal.low * 0.94,
+            x1=curve.ideal.high * 1.06,
+            fillcolor=_IDEAL,
+            opacity=0.3,
+            line_width=0,
+            layer="below",
+        )
+    if curve.rebound is not None:
+        figure.add_vline(x=curve.rebound, line={"color": _REBOUND, "dash": "dashdot"}, row=1, col=1)
+
+
+def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
+    figure.update_xaxes(type="log", tickvals=budgets, ticktext=[str(budget) for budget in budgets])
+    figure.update_xaxes(title_text="budget asked for, output tokens", row=2, col=1)
+    figure.update_yaxes(title_text="output tokens a question", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="share of correct answers", tickformat=".0%", range=[0, 1.02], row=2, col=1)
+    figure.update_layout(
+        template="plotly_white",
+        height=760,
+        margin={"l": 70, "r": 20, "t": 50, "b": 60},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        hovermode="closest",
+    )
+
+
+def _dotted() -> dict[str, str]:
+    return {"color": _PLAIN, "dash": "dot"}
+
+
+def _written(path: str | Path, content: bytes) -> None:
+    try:
+        Path(path).write_bytes(content)
+    except OSError as exc:
+        raise InvalidValueError(f"cannot write {str(path)!r}: {exc.strerror}") from exc

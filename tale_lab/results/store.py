@@ -1,0 +1,353 @@
+"""One SQLite file that keeps every finished call and every finished search.
+
+A call is one row the moment it is answered, under a key made of its content (model, prompt, budget, sampling,
+sample), so that a run which was killed goes on where it stopped: `Store.remember` plays back what is there
+and asks only for what is missing. The file can be read while a run writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from tale_core.errors import StoreError
+from tale_core.flows import observed
+from tale_core.search.budget_search import SearchTrace
+from tale_core.types import Flow, ModelCall, ModelReply, Record, Role, T
+from tale_lab.results.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+R = TypeVar("R", bound=Record)
+
+_COLUMNS = {
+    "runs": ("started", "what"),
+    "calls": ("key", "finished", "model", "role", "budget", "sample", "prompt_digest", "reply"),
+    "results": ("key", "finished", "kind", "model", "question_id", "content"),
+    "failures": ("happened", "key", "question_id", "error", "label"),
+}
+"""What is written into each table, in this order; rows number themselves."""
+
+
+class StoredCall(Record):
+    """One finished call; the prompt itself is not kept, only its digest."""
+
+    model: str
+    """The model as the caller named it."""
+    role: Role
+    """What the call was for."""
+    budget: int | None
+    """The budget that the prompt named, in output tokens."""
+    sample: int
+    """Which of several independent answers it is."""
+    prompt_digest: str
+    """SHA-256 of the messages."""
+    reply: ModelReply
+    """The answer, with its usage."""
+
+
+class Store:
+    """A results file; safe under threads, and readable while another process writes it.
+
+    Args:
+        path: The file; made when there is none.
+        must_exist: Whether a missing file is an error.
+        read_only: Whether the file is only to be read: it must exist, and everything that writes is an error.
+
+    Raises:
+        StoreError: The file is no results file, is of another version, or cannot be opened.
+
+    Example:
+        >>> from tale_core import run, search_budget
+        >>> from tale_core.testing import ScriptedModel
+        >>> store = Store(":memory:")
+        >>> flow = search_budget("3 + 4?", lambda text: "7" in text, method="halving")
+        >>> trace = run(store.remember(flow, model="m"), ScriptedModel("it is 7", "7"))
+        >>> [call.budget for call in store.calls()]
+        [None, 1]
+    """
+
+    def __init__(self, path: str | Path, *, must_exist: bool = False, read_only: bool = False) -> None:
+        self.path = str(path)
+        if (must_exist or read_only) and not Path(path).is_file():
+            raise StoreError(f"there is no results file {self.path!r}; make one with: tale search")
+        self._db = Database(self.path, read_only=read_only)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything finished is in it already."""
+        self._db.close()
+
+    def remember(self, flow: Flow[T], *, model: str, judge: str | None = None) -> Flow[T]:
+        """Return the same flow, answering from this file what is answered there and keeping what is not.
+
+        Works with both drivers: a call that is known never reaches them. Empty answers are not kept, so that
+        a later run asks again.
+
+        Args:
+            flow: The flow to pass through.
+            model: Names the model; part of every key.
+            judge: Names the model that answers calls of role ``judge``, where it is another one.
+        """
+        memory = self.memory(model=model, judge=judge)
+        return observed(flow, memory.note, recall=memory.recall)
+
+    def memory(self, *, model: str, judge: str | None = None) -> StoredMemory:
+        """Return the calls of one model, and of the one that judges, as an engine takes them.
+
+        Args:
+            model: Names the model; part of every key.
+            judge: Names the model that answers calls of role ``judge``, where it is another one.
+        """
+        return StoredMemory(self, model=model, judge=judge)
+
+    def reply(self, call: ModelCall, *, model: str) -> ModelReply | None:
+        """Return the kept answer to a call, or None when there is none."""
+        rows = self._db.execute("SELECT reply FROM calls WHERE key = ?", _call_key(call, model))
+        return self._parsed(ModelReply, rows[0][0]) if rows else None
+
+    def keep(self, call: ModelCall, reply: ModelReply, *, model: str) -> None:
+        """Keep one answered call; the first answer to a call stays."""
+        self._db.execute(
+            _insert("OR IGNORE", "calls"),
+            _call_key(call, model),
+            _now(),
+            model,
+            call.role,
+            call.budget,
+            call.sample,
+            _digest([message.model_dump() for message in call.messages]),
+            reply.model_dump_json(),
+        )
+
+    def calls(self) -> Iterator[StoredCall]:
+        """Yield every finished call, in the order in which they were kept."""
+        for page in self._db.pages("model, role, budget, sample, prompt_digest, reply", "calls"):
+            for model, role, budget, sample, digest, reply in page:
+                yield StoredCall(
+                    model=model,
+                    role=role,
+                    budget=budget,
+                    sample=sample,
+                    prompt_digest=digest.hex(),
+                    reply=self._parsed(ModelReply, reply),
+                )
+
+    def put(self, key: str, kind: str, content: Record, *, model: str, question_id: str) -> None:
+        """Keep one finished result, in place of an earlier one under the same key.
+
+        Args:
+            key: What makes the result what it is; see `result_key`.
+            kind: What it is: ``"search"``, ``"elasticity"``, ...
+            content: The result.
+            model: The model as the caller names it.
+            question_id: The question that it is about.
+        """
+        text = content.model_dump_json()
+        self._db.execute(_insert("OR REPLACE", "results"), key, _now(), kind, model, question_id, text)
+
+    def get(self, key: str, record: type[R]) -> R | None:
+        """Return the result under a key, or None when there is none.
+
+        Args:
+            key: The key it was put under.
+            record: What it is.
+        """
+        rows = self._db.execute("SELECT content FROM results WHERE key = ?", key)
+        return self._parsed(record, rows[0][0]) if rows else None
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is a result under a key, without reading it."""
+        return bool(self._db.execute("SELECT 1 FROM results WHERE key = ?", key))
+
+    def results(self, kind: str, record: type[R], *, model: str | None = None) -> Iterator[R]:
+        """Yield every finished result of a kind, in the order in which they were put.
+
+        Args:
+            kind: What to yield.
+            record: The class of its content.
+            model: Only the results of this model; None for all.
+        """
+        where, values = ("kind = ?", [kind]) if model is None else ("kind = ? AND model = ?", [kind, model])
+        for page in self._db.pages("content", "results", where, *values):
+            for (content,) in page:
+                yield self._parsed(record, content)
+
+    def traces(self, *, model: str | None = None) -> Iterator[SearchTrace]:
+        """Yield every finished search, in the order in which they ended.
+
+        Args:
+            model: Only the searches on this model; None for all.
+        """
+        return self.results("search", SearchTrace, model=model)
+
+    def begin_run(self, **what: Any) -> int:
+        """Record what a run is about to do: data, slices, question ids, model, settings.
+
+        Args:
+            **what: JSON-ready facts.
+
+        Returns:
+            The run's number.
+        """
+        with self._db.transaction():
+            self._db.execute(_insert("", "runs"), _now(), json.dumps(what))
+            return int(self._db.execute("SELECT last_insert_rowid()")[0][0])
+
+    def runs(self) -> tuple[dict[str, Any], ...]:
+        """Return what every run recorded, in order."""
+        rows = self._db.execute("SELECT id, started, what FROM runs ORDER BY id")
+        return tuple({"id": number, "started": started, **json.loads(what)} for number, started, what in rows)
+
+    def note_failure(self, key: str, question_id: str, error: Exception, *, label: str = "") -> None:
+        """Record that a question failed; its finished calls stay, so that a retry repeats none of them.
+
+        Args:
+            key: The key that its result would have had.
+            question_id: The question.
+            error: What ended it.
+            label: What failed: a method's name, say.
+        """
+        words = f"{type(error).__name__}: {error}"
+        self._db.execute(_insert("OR IGNORE", "failures"), _now(), key, question_id, words, label)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """Return the failures of questions that have no result yet, in order of time."""
+        rows = self._db.execute(
+            "SELECT key, question_id, error, label FROM failures "
+            "WHERE NOT EXISTS (SELECT 1 FROM results WHERE results.key = failures.key) ORDER BY id"
+        )
+        return tuple(
+            Failure(key=key, question_id=one, error=error, label=label) for key, one, error, label in rows
+        )
+
+    def merge(self, other: Store) -> Merged:
+        """Take in everything of another results file: all or nothing, and nothing twice.
+
+        Where both have an answer to the same call, or a result under the same key, the one that is here stays.
+
+        Args:
+            other: The other file; opened for reading only, it is not changed in any way.
+
+        Returns:
+            How many entries were new.
+        """
+        with self._db.transaction():
+            counts = {table: self._take(other, table) for table in ("calls", "results", "failures")}
+            known = set(self._db.execute("SELECT started, what FROM runs"))
+            runs = [row for row in other._db.execute("SELECT started, what FROM runs") if row not in known]
+            self._db.insert_many(_insert("", "runs"), runs)
+        return Merged(runs=len(runs), **counts)
+
+    def _take(self, other: Store, table: str) -> int:
+        """Copy the rows of a table whose keys are not here, and return how many they were."""
+        pages = other._db.pages(", ".join(_COLUMNS[table]), table)
+        return sum(self._db.insert_many(_insert("OR IGNORE", table), page) for page in pages)
+
+    def _parsed(self, record: type[R], content: str) -> R:
+        try:
+            return record.model_validate_json(content)
+        except ValidationError as exc:
+            raise StoreError(
+                f"{self.path}: an entry is no {record.__name__} of this version: {exc.errors()[0]['msg']}"
+            ) from exc
+
+
+class StoredMemory:
+    """The calls of one model in a store: what is answered there, and where new answers are kept.
+
+    Args:
+        store: The store.
+        model: Names the model; part of every key.
+        judge: Names the model that answers calls of role ``judge``, where it is another one.
+    """
+
+    def __init__(self, store: Store, *, model: str, judge: str | None = None) -> None:
+        self._store = store
+        self._model = model
+        self._judge = model if judge is None else judge
+
+    def recall(self, call: ModelCall) -> ModelReply | None:
+        """Return the kept answer to a call, or None when there is none."""
+        return self._store.reply(call, model=self._asked(call))
+
+    def note(self, call: ModelCall, reply: ModelReply) -> None:
+        """Keep one answered call, unless the answer is empty: then a later run asks again."""
+        if reply.text.strip() or reply.finish_reason == "length":
+            self._store.keep(call, reply, model=self._asked(call))
+
+    def _asked(self, call: ModelCall) -> str:
+        return self._judge if call.role == "judge" else self._model
+
+
+class Failure(Record):
+    """A question that failed and has no result yet."""
+
+    key: str = ""
+    """The key that its result would have had."""
+    question_id: str
+    error: str
+    """The error's class and message."""
+    label: str = ""
+    """What failed: a method's name, say."""
+
+
+class Merged(Record):
+    """What one results file took in from another: the entries that were new."""
+
+    calls: int
+    """Answered calls."""
+    results: int
+    """Finished results."""
+    runs: int
+    """Records of what a run was about to do."""
+    failures: int
+    """Failures of questions."""
+
+
+def result_key(**parts: Any) -> str:
+    """Return the key of a result: a digest of everything that makes it what it is.
+
+    Args:
+        **parts: JSON-ready facts: kind, question id, model, style, settings, grader, ...
+    """
+    return _digest(parts).hex()
+
+
+def _call_key(call: ModelCall, model: str) -> bytes:
+    # The framing repeats what the messages say.
+    content = call.model_dump(mode="json", exclude={"framing"})
+    # What is answered for comparison is asked in the same words: one answer serves both.
+    role = "reason" if call.role == "reference" else call.role
+    return _digest([model, {**content, "role": role}])
+
+
+def _digest(content: Any) -> bytes:
+    plain = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()
+
+
+def _insert(conflict: str, table: str) -> str:
+    columns = _COLUMNS[table]
+    places = ", ".join("?" * len(columns))
+    return f"INSERT {conflict} INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  # constants
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()

@@ -1,0 +1,1 @@
+"""Running many questions over one model: the runner, its engines and its limits."""

@@ -1,0 +1,178 @@
+"""From measured answers to training examples: one a question, the shortest answer that was found right.
+
+A search says which answer that is: the one under the optimal budget. Answers to a question whose reference
+answer nobody knows can take the answer that most of them agree on in its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic import Field
+
+from tale_core.search.budget_search import SearchTrace
+from tale_core.types import CountSource, Record
+from tale_lab.questions.answer_extraction import marked_answer, read_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tale_core.search.curves import Probe
+    from tale_lab.curves.elasticity import Measurement
+
+Labels: TypeAlias = Literal["graded", "majority"]
+"""Who says what is right: ``graded``, the grader of the search; ``majority``, the answer that most agree on."""
+
+FEWEST_VOTES = 3
+"""Readable answers that a majority needs at least."""
+
+
+class Answer(Record):
+    """One answer, and what it cost."""
+
+    text: str
+    """The answer."""
+    tokens: int = Field(ge=0)
+    """Output tokens."""
+    budget: int | None
+    """The budget it was given under, in output tokens; None is vanilla chain of thought."""
+
+    @classmethod
+    def of(cls, probe: Probe) -> Answer:
+        """Return the answer of one probe."""
+        return cls(text=probe.text.strip(), tokens=probe.usage.output_tokens, budget=probe.budget)
+
+
+class Example(Record):
+    """What a model can learn from one question."""
+
+    question: str
+    """The question, unframed."""
+    question_id: str
+    """The id that the search gave it."""
+    concise: Answer
+    """The right answer to learn."""
+    vanilla: Answer
+    """The answer without a budget: what the model would say."""
+    wrong: Answer | None
+    """A wrong answer that is no longer than the right one, where there is one."""
+    style: str
+    """Name of the prompt style that carried the budget."""
+    model: str
+    """The model that answered, as its provider names it."""
+    source: CountSource
+    """Whether the provider counted the tokens or a tokenizer estimated them."""
+
+
+def examples_of(
+    traces: Iterable[SearchTrace | Measurement],
+    *,
+    labels: Labels = "graded",
+    min_tokens: int = 1,
+    with_vanilla: bool = False,
+) -> tuple[Example, ...]:
+    """Return one example for every question that has a right answer shorter than its vanilla one.
+
+    A question that was measured more than once (in two styles, say) gives its shortest example.
+
+    Args:
+        traces: Searches, and measurements of the elasticity curve.
+        labels: Who says what is right.
+        min_tokens: Least output tokens of an answer to learn; bare answers teach a model to guess.
+        with_vanilla: Whether a question that only its vanilla answer got right gives that one.
+    """
+    found: dict[str, Example] = {}
+    for trace in traces:
+        example = _example(trace, labels, min_tokens, with_vanilla=with_vanilla)
+        if example is None:
+            continue
+        before = found.setdefault(question_key(trace.question), example)
+        if example.concise.tokens < before.concise.tokens:
+            found[question_key(trace.question)] = example
+    return tuple(found.values())
+
+
+def question_key(question: str) -> str:
+    """Return what makes two questions the same: their words, whatever the case and the spacing."""
+    return " ".join(question.casefold().split())
+
+
+def agreed_answer(texts: Iterable[str]) -> str | None:
+    """Return the answer that more than half of the readable texts give, in one spelling.
+
+    Args:
+        texts: Answers to one question.
+
+    Returns:
+        The answer; None when fewer than `FEWEST_VOTES` are readable, or no answer has a majority.
+    """
+    votes = Counter(vote for vote in map(_vote, texts) if vote is not None)
+    if votes.total() < FEWEST_VOTES:
+        return None
+    answer, count = votes.most_common(1)[0]
+    return answer if 2 * count > votes.total() else None
+
+
+def _vote(text: str) -> str | None:
+    marked = marked_answer(text)
+    number = read_number(text if marked is None else marked)
+    if number is not None:
+        return str(number.value)
+    return None if marked is None else question_key(marked).strip(".!")
+
+
+def _example(
+    trace: SearchTrace | Measurement, labels: Labels, min_tokens: int, *, with_vanilla: bool
+) -> Example | None:
+    right, wrong = _judged(trace.probes, labels)
+    plain = [probe for probe in trace.probes if probe.budget is None]
+    vanilla = min(plain, key=_tokens)
+    wanted = _under_budget(trace, right, labels)
+    concise = _shortest(wanted, min_tokens)
+    if concise is not None and _tokens(concise) >= _tokens(vanilla):
+        concise = None
+    if concise is None and with_vanilla:
+        concise = _shortest([probe for probe in right if probe.budget is None], min_tokens)
+    if concise is None:
+        return None
+    short = [probe for probe in wrong if probe.text.strip() and _tokens(probe) <= _tokens(concise)]
+    return Example(
+        question=trace.question,
+        question_id=trace.question_id,
+        concise=Answer.of(concise),
+        vanilla=Answer.of(vanilla),
+        wrong=Answer.of(max(short, key=_tokens)) if short else None,
+        style=trace.settings.style,
+        model=concise.model or "",
+        source=concise.usage.source,
+    )
+
+
+def _judged(probes: Sequence[Probe], labels: Labels) -> tuple[list[Probe], list[Probe]]:
+    """Split answers into right and wrong ones; nothing is wrong where no majority says what is right."""
+    if labels == "graded":
+        return [one for one in probes if one.correct], [one for one in probes if not one.correct]
+    agreed = agreed_answer(probe.text for probe in probes)
+    if agreed is None:
+        return [], []
+    right = [probe for probe in probes if _vote(probe.text) == agreed]
+    return right, [probe for probe in probes if _vote(probe.text) != agreed]
+
+
+def _under_budget(trace: SearchTrace | Measurement, right: Sequence[Probe], labels: Labels) -> list[Probe]:
+    """Return the right answers to choose from: those under the budget that a search chose by the grades."""
+    budgeted = [probe for probe in right if probe.budget is not None]
+    if isinstance(trace, SearchTrace) and labels == "graded":
+        return [probe for probe in budgeted if probe.budget == trace.chosen]
+    return budgeted
+
+
+def _shortest(probes: Iterable[Probe], min_tokens: int) -> Probe | None:
+    # An answer that was cut would teach to stop in the middle.
+    whole = (one for one in probes if one.finish_reason != "length" and one.text.strip())
+    return min((one for one in whole if _tokens(one) >= min_tokens), key=_tokens, default=None)
+
+
+def _tokens(probe: Probe) -> int:
+    return probe.usage.output_tokens

@@ -1,0 +1,302 @@
+"""A folder of training data from a results file: lines, held-out questions, a card, and a plot of the lengths.
+
+Questions are split by a digest of their words: the same question is on the same side in every export with the
+same seed, whatever else is in the file, and never on both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic import Field, ValidationError
+
+from tale_core.errors import DataError, InvalidValueError
+from tale_core.prompts.strategies import get_style
+from tale_core.types import Record
+from tale_lab.curves.elasticity import Measurement
+from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.training.card import Facts, write_card
+from tale_lab.training.examples import Example, Labels, examples_of, question_key
+from tale_lab.training.formats import (
+    OPENAI_FEWEST,
+    Format,
+    Line,
+    Pairing,
+    as_jsonl,
+    check_openai,
+    prompt_of,
+    reward_line,
+    writer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tale_core.search.budget_search import SearchTrace
+    from tale_core.types import Style
+    from tale_lab.results.store import Store
+
+Side: TypeAlias = Literal["train", "test"]
+
+HELD_OUT = "held_out.jsonl"
+"""All questions of the test side, also those without an example: DATA for ``tale bench``."""
+FACTS = "export.json"
+"""What was exported, for programs; ``README.md`` says it for people."""
+
+
+class ExportSettings(Record):
+    """How training data is made from measured answers."""
+
+    format: Format = "sft"
+    """What is written."""
+    pairing: Pairing = "vanilla"
+    """What an answer is preferred to, in the formats of pairs."""
+    model: str | None = None
+    """Only the answers of the model of this name; None takes all."""
+    style: str | None = None
+    """Only the searches in this prompt style; None takes all."""
+    labels: Labels = "graded"
+    """Who says what is right."""
+    prompt_style: str = "internalised"
+    """The style, without a budget, in which the trained model will be asked."""
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the questions that are held out."""
+    seed: int = 1024
+    """Decides which questions are held out."""
+    min_tokens: int = Field(default=1, ge=1)
+    """Least output tokens of an answer to learn."""
+    with_vanilla: bool = False
+    """Whether a question that only its vanilla answer got right gives that one."""
+    grader: str = "auto"
+    """Name of the grader for the reward; a model cannot be it."""
+
+
+def side_of(question: str, *, seed: int, test_share: float) -> Side:
+    """Return on which side of the split a question is.
+
+    Args:
+        question: The question, unframed.
+        seed: Another seed is another split.
+        test_share: Share of all questions that is held out.
+
+    Example:
+        >>> [side_of(f"{n} + 1?", seed=1024, test_share=0.5) for n in range(4)]
+        ['test', 'test', 'test', 'train']
+    """
+    digest = hashlib.sha256(f"{seed}\0{question_key(question)}".encode()).digest()
+    return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
+
+
+def export_run(
+    store: Store, folder: str | Path, settings: ExportSettings, *, data: Dataset | None = None
+) -> Facts:
+    """Write the training data of a results file.
+
+    Args:
+        store: Holds the searches; measurements of the elasticity curve count, too.
+        folder: Where to write; made when there is none.
+        settings: What to write.
+        data: The questions with their answers; None for those that the results file keeps.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: Nothing was measured, no answer can be learned from, questions are missing, or the lines are
+            not what the format wants; nothing is written then.
+        InvalidValueError: The prompt style carries a budget, or the folder cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    style = _unbudgeted(settings.prompt_style)
+    traces = _traces(store, settings)
+    examples = examples_of(
+        traces,
+        labels=settings.labels,
+        min_tokens=settings.min_tokens,
+        with_vanilla=settings.with_vanilla,
+    )
+    if not examples:
+        raise DataError(_nothing(store, traces, settings))
+    asked = _questions(store, data)
+    lines = _lines(examples, style, settings, asked)
+    facts = _facts(store, traces, examples, lines, settings)
+    _check(lines, settings)
+    _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
+    return facts
+
+
+def _unbudgeted(name: str) -> Style:
+    style = get_style(name)
+    if style.budgeted:
+        raise InvalidValueError(
+            f"style {name!r} carries a budget, and a model that keeps one by itself is asked without: use "
+            "'internalised' (the plain question) or 'vanilla'"
+        )
+    return style
+
+
+def _traces(store: Store, settings: ExportSettings) -> list[SearchTrace | Measurement]:
+    every: list[SearchTrace | Measurement] = [*store.traces(), *store.results("elasticity", Measurement)]
+    found = [trace for trace in every if _wanted(trace, settings)]
+    if not found:
+        which = "".join(
+            f" {word} {name!r}"
+            for word, name in (("of model", settings.model), ("in style", settings.style))
+            if name is not None
+        )
+        raise DataError(
+            f"{store.path} holds no finished search{which}; make some with: tale search DATA --out {store.path}"
+        )
+    return found
+
+
+def _wanted(trace: SearchTrace | Measurement, settings: ExportSettings) -> bool:
+    models = {probe.model for probe in trace.probes}
+    return settings.style in {None, trace.settings.style} and settings.model in {None, *models}
+
+
+def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings: ExportSettings) -> str:
+    right = sum(probe.correct for trace in traces for probe in trace.probes)
+    found = f"none of the {len(traces)} measured questions in {store.path} has an answer to learn from"
+    if settings.labels == "majority":
+        return f"{found}: no majority, or none under a budget; ask for more answers (tale search --samples 3)"
+    if not right:
+        return f"{found}: not one answer was graded correct; check the grader, or search easier questions"
+    longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
+    return (
+        f"{found}: {right} answers are right, but none under a budget is shorter than the vanilla one{longest}"
+        "; search with another style, or take the vanilla answers with --with-vanilla"
+    )
+
+
+def _questions(store: Store, data: Dataset | None) -> dict[str, Question]:
+    known = store.results("question", Question) if data is None else data.questions
+    return {question_key(one.question): one for one in known}
+
+
+def _lines(
+    examples: Iterable[Example], style: Style, settings: ExportSettings, asked: Mapping[str, Question]
+) -> dict[Side, list[Line]]:
+    lines: dict[Side, list[Line]] = {"train": [], "test": []}
+    for example in examples:
+        side = side_of(example.question, seed=settings.seed, test_share=settings.test_share)
+        prompt = prompt_of(example.question, style)
+        if settings.format == "reward":
+            question = _reference(example, asked)
+            lines[side].append(reward_line(example, prompt, question, settings.grader))
+        else:
+            lines[side] += writer(settings.format, settings.pairing)(example, prompt)
+    return lines
+
+
+def _reference(example: Example, asked: Mapping[str, Question]) -> Question:
+    try:
+        return asked[question_key(example.question)]
+    except KeyError:
+        raise DataError(
+            f"the reference answer of {example.question[:60]!r} is not in the results file; name the questions "
+            "that were searched with --data DATA"
+        ) from None
+
+
+def _facts(
+    store: Store,
+    traces: Sequence[SearchTrace | Measurement],
+    examples: Sequence[Example],
+    lines: Mapping[Side, Sequence[Line]],
+    settings: ExportSettings,
+) -> Facts:
+    sources = sorted({str(run["data"]) for run in store.runs() if "data" in run})
+    return Facts.of(
+        examples,
+        results=store.path,
+        data=tuple(sources),
+        measured=len({question_key(trace.question) for trace in traces}),
+        train=len(lines["train"]),
+        test=len(lines["test"]),
+        digest=hashlib.sha256(as_jsonl(lines["train"]).encode()).hexdigest(),
+        settings=settings.model_dump(),
+    )
+
+
+def _check(lines: Mapping[Side, Sequence[Line]], settings: ExportSettings) -> None:
+    train = lines["train"]
+    if not train:
+        raise DataError(
+            f"no {'pairs' if 'dpo' in settings.format else 'examples'} are left to train on (pairing "
+            f"{settings.pairing!r}, test share {settings.test_share:g}); search more, or hold out less"
+        )
+    if settings.format in {"openai-sft", "openai-dpo"}:
+        if len(train) < OPENAI_FEWEST:
+            raise DataError(
+                f"OpenAI wants at least {OPENAI_FEWEST} lines to train on, there are {len(train)}; search more "
+                "questions"
+            )
+        check_openai(as_jsonl(train).splitlines(), settings.format)
+
+
+def _held_out(
+    traces: Sequence[SearchTrace | Measurement], asked: Mapping[str, Question], settings: ExportSettings
+) -> list[Line]:
+    keys = {
+        question_key(trace.question): None
+        for trace in traces
+        if side_of(trace.question, seed=settings.seed, test_share=settings.test_share) == "test"
+    }
+    found = (asked[key] for key in keys if key in asked)
+    return [{"question": one.question, "answer": one.answer, "grader": one.grader, **one.meta} for one in found]
+
+
+def _write(
+    folder: Path,
+    facts: Facts,
+    examples: Sequence[Example],
+    lines: Mapping[Side, Sequence[Line]],
+    held_out: Sequence[Line],
+) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_card(folder, facts, examples)
+        texts = {f"{side}.jsonl": as_jsonl(found) for side, found in lines.items()}
+        for name, text in {**texts, HELD_OUT: as_jsonl(held_out)}.items():
+            if text:
+                (folder / name).write_text(text, encoding="utf-8")
+            else:
+                (folder / name).unlink(missing_ok=True)  # of an earlier export
+        (folder / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise InvalidValueError(f"cannot write to {str(folder)!r}: {exc.strerror}") from exc
+
+
+def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
+    """Read an exported folder again.
+
+    Args:
+        folder: Where it was written.
+
+    Returns:
+        The facts, the lines to train on, and the lines held out.
+
+    Raises:
+        DataError: It is no such folder, or a file in it is damaged.
+    """
+    where = Path(folder)
+    try:
+        facts = Facts.model_validate_json((where / FACTS).read_bytes())
+        return facts, _read(where / "train.jsonl"), _read(where / "test.jsonl")
+    except OSError as exc:
+        raise DataError(
+            f"{str(where)!r} is no folder of training data ({exc.strerror}: "
+            f"{Path(str(exc.filename)).name}); make one with: tale export RESULTS --format sft --out DIR"
+        ) from exc
+    except (ValidationError, ValueError) as exc:
+        raise DataError(f"{str(where)!r} holds a damaged file: {exc}; export it again") from exc
+
+
+def _read(path: Path) -> list[Line]:
+    if path.name == "test.jsonl" and not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

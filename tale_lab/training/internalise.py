@@ -1,0 +1,245 @@
+"""Train a model to be concise by itself, and know afterwards what it was trained on.
+
+The folder that is written holds everything: ``training.json`` (what was trained, on what, and how far),
+``checkpoints/``, ``adapter/`` (LoRA, for PEFT), ``merged/`` or ``merged.gguf`` on request, ``profile.json``.
+The same call goes on where an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from tale_core.errors import DataError, InvalidValueError, MissingExtraError
+from tale_core.method.calibration import Profile, Trained
+from tale_core.types import Record
+from tale_lab.training.export import read_export
+from tale_lab.training.rewards import correct_reward
+from tale_lab.training.settings import TrainingSettings
+from tale_lab.tuning.calibrating import package_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tale_lab.training.card import Facts
+    from tale_lab.training.formats import Line
+
+STATE = "training.json"
+"""What a folder of a training holds, and how far it is."""
+_FORMATS = {"sft": "sft", "dpo": "dpo", "grpo": "reward"}
+
+
+class Standing(Record):
+    """How far a training is."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps in all."""
+    figures: dict[str, float]
+    """What was measured on the way: ``loss``, ``reward``, ``mean_length``, ..."""
+
+
+class Training(Record):
+    """What a training is, and how far it came."""
+
+    base: str
+    """The model that is trained: a folder, a name on the hub, or a GGUF file."""
+    base_digest: str = ""
+    """SHA-256 of the GGUF file, or the commit on the hub, where there is one."""
+    data: str
+    """The folder of the training data."""
+    facts: dict[str, Any]
+    """What that folder holds; see `Facts`."""
+    settings: TrainingSettings
+    """How it is trained."""
+    version: str
+    """Version of this package, and its commit."""
+    device: str = ""
+    """What it ran on."""
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps done; 0 until it is finished."""
+    skipped: int = Field(default=0, ge=0)
+    """Examples left out because they are longer than the context."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the last part."""
+    history: tuple[dict[str, float], ...] = ()
+    """The figures on the way."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.steps > 0
+
+
+def internalise(
+    model: str,
+    data: str | Path,
+    out: str | Path,
+    settings: TrainingSettings | None = None,
+    *,
+    device: str | None = None,
+    merge: bool = False,
+    check_memory: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+    show: Callable[[Standing], None] = lambda _: None,
+) -> Training:
+    """Train an adapter (LoRA) that makes a model concise by itself: TALE-PT (arXiv 2412.18547, section 5).
+
+    Args:
+        model: A folder, a name on the Hugging Face hub, or a ``.gguf`` file.
+        data: A folder that ``tale export`` wrote.
+        out: Where to write; an unfinished training there goes on.
+        settings: How to train; None for the paper's settings of ``sft``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best there is.
+        merge: Whether to write the model with the adapter in it, too: a folder, or a GGUF file where the base
+            is one.
+        check_memory: Whether to refuse what does not seem to fit.
+        tell: Receives what is worth saying, before the work starts and after.
+        show: Receives the standing after every step.
+
+    Returns:
+        What was trained.
+
+    Raises:
+        MissingExtraError: TRL or another part of the extra ``train`` is not installed.
+        DataError: The data is of another format, too little, too long, or unrewarded by its grader.
+        UnknownModelError: The model cannot be loaded.
+        TrainingError: The model has no chat template, the memory is too small, or nothing is rewarded.
+        InvalidValueError: The folder holds another training.
+    """
+    settings = TrainingSettings.of("sft") if settings is None else settings
+    facts, train, test = read_export(data)
+    _check_data(settings, facts, train)
+    work = _heavy()
+    folder = Path(out)
+    training = _resumed(
+        folder,
+        Training(
+            base=model,
+            base_digest=work.bases.digest(model),
+            data=str(data),
+            facts=facts.model_dump(mode="json"),
+            settings=settings,
+            version=package_version(),
+        ),
+    )
+    if not training.finished:
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(folder, training)
+        began = time.monotonic()
+        ran = work.train(
+            model, train, test, folder, settings, device=device, check_memory=check_memory, tell=tell, show=show
+        )
+        training = training.model_copy(update={**ran, "seconds": time.monotonic() - began})
+        _save(folder, training)
+    _profile(folder, training).save(folder / "profile.json")
+    if merge:
+        tell(f"merged: {work.merging.merge(model, folder)}")
+    return training
+
+
+def _heavy() -> Any:
+    """Import what only a training needs."""
+    try:
+        from tale_lab.training import _work  # noqa: PLC0415  # torch, transformers, TRL and PEFT
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "trl", "train") from exc
+    return _work
+
+
+def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> None:
+    """Make sure that the data fits the method, before anything heavy is loaded."""
+    wanted, given = _FORMATS[settings.method], facts.settings["format"]
+    if given != wanted:
+        raise DataError(
+            f"method {settings.method!r} wants data of format {wanted!r}, got {given!r}; make it with: "
+            f"tale export {facts.results} --format {wanted} --out DIR"
+        )
+    each = settings.generations if settings.method == "grpo" else 1
+    if len(train) * each < settings.batch:
+        things = {"sft": "examples", "dpo": "pairs", "grpo": "questions"}[settings.method]
+        raise DataError(
+            f"{len(train)} {things} are too few for one step of {settings.batch // each}; search more "
+            "questions, or name a smaller --batch"
+        )
+    if settings.method == "grpo":
+        _check_reward(train)
+
+
+def _check_reward(train: list[Line]) -> None:
+    """Make sure that the grader rewards what is known to be right."""
+    names = ("question", "answer", "grader", "meta")
+    columns = {name: [line[name] for line in train] for name in names}
+    rewards = correct_reward(columns["answer"], **columns)
+    if not any(rewards):
+        raise DataError(
+            f"the grader {columns['grader'][0]!r} rewards nothing: it grades not one of the {len(train)} "
+            "reference answers as right; export again with another --grader"
+        )
+
+
+def _resumed(folder: Path, wanted: Training) -> Training:
+    """Return the training that a folder holds already, where it is the one that is wanted."""
+    try:
+        found = Training.model_validate_json((folder / STATE).read_bytes())
+    except FileNotFoundError:
+        return wanted
+    except (OSError, ValidationError) as exc:
+        raise InvalidValueError(f"cannot read {folder / STATE}: {exc}; name another folder") from exc
+    differing = [name for name, (one, other) in _identity(found, wanted).items() if one != other]
+    if differing:
+        raise InvalidValueError(
+            f"{folder} holds another training: {', '.join(differing)} differ; name another folder, or train "
+            "with the same settings to go on there"
+        )
+    return found
+
+
+def _identity(one: Training, other: Training) -> dict[str, tuple[Any, Any]]:
+    """Pair what makes a training what it is."""
+    named = {name: (getattr(one, name), getattr(other, name)) for name in ("base", "base_digest")}
+    data = {"data": (one.facts["digest"], other.facts["digest"])}
+    mine, others = one.settings.decisive, other.settings.decisive
+    return named | data | {name: (mine[name], others[name]) for name in mine}
+
+
+def _save(folder: Path, training: Training) -> None:
+    path = folder / STATE
+    fresh = path.with_suffix(".part")
+    fresh.write_text(training.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)  # whole or not at all
+
+
+def _profile(folder: Path, training: Training) -> Profile:
+    facts = training.facts
+    return Profile(
+        model=folder.resolve().name,
+        style=facts["settings"]["prompt_style"],
+        chosen_on=", ".join(facts["data"]),
+        date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
+        version=training.version,
+        trained=Trained(
+            base=training.base,
+            base_digest=training.base_digest,
+            method=training.settings.method,
+            data_digest=facts["digest"],
+            examples=facts["train"] - training.skipped,
+        ),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, empty where it cannot be read."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+        return digest.hexdigest()
+    return ""

@@ -1,0 +1,185 @@
+"""Asking a chat model within a run that is under way, so that callbacks hear of one run and one usage.
+
+A chat model that calls another one as LangChain lets it is two runs: both report the same tokens, and a graph
+streams every word twice. Here the model inside keeps all that `BaseChatModel` puts around a provider's request
+(its rate limiter, its streaming switch, its output format), but the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForChainRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import _gen_info_and_msg_metadata
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.utils.uuid import uuid7
+
+from tale_langchain._convert import as_chunk, to_messages
+from tale_langchain._models import rebuilt
+from tale_langchain._question import Request, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from uuid import UUID
+
+    from langchain_core.callbacks import BaseCallbackManager
+    from langchain_core.callbacks.manager import BaseRunManager
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+
+    from tale_core.types import Framing, KnobSetting, ModelCall
+
+M = TypeVar("M", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)
+L = TypeVar("L", CallbackManagerForLLMRun, AsyncCallbackManagerForLLMRun)
+
+# What only tells tracers about a structured output; BaseChatModel takes it out before the request.
+_FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
+
+
+def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: type[M]) -> M | None:
+    """Return the callbacks of a chat model's run as those of a run that may have children.
+
+    Args:
+        run_id: The run.
+        run: Its callbacks; handlers that it would not pass on hear of our events too.
+        kind: The class to return.
+
+    Returns:
+        The callbacks; None if nobody listens.
+    """
+    if not run.handlers:
+        return None
+    return kind(
+        run_id=run_id,
+        handlers=run.handlers,
+        inheritable_handlers=run.handlers,
+        parent_run_id=run.parent_run_id,
+        tags=run.tags,
+        inheritable_tags=run.inheritable_tags,
+        metadata=run.metadata,
+        inheritable_metadata=run.inheritable_metadata,
+    )
+
+
+class ChatTurn(Turn):
+    """A question on its way through a chat model: every call is made within the model's own run."""
+
+    result: ChatResult | None = None
+    """What the last whole answer came in, with all that a message alone does not carry."""
+
+    def _request(self, call: ModelCall) -> Request:
+        request = super()._request(call)
+        return request if call.role == "reason" else request._replace(model=self._within(request.model, None))
+
+    def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
+        request = super()._asked(framing, setting)
+        return request._replace(model=self._within(request.model, self))
+
+    def _within(self, model: Runnable[Any, Any], turn: ChatTurn | None) -> Runnable[Any, Any]:
+        run_id = None if self._manager is None else self._manager.run_id
+
+        def within(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
+            return WithinRun(one, run_id, turn) if isinstance(one, BaseChatModel) else one
+
+        return rebuilt(model, within)
+
+
+class WithinRun(Runnable[LanguageModelInput, AIMessage]):
+    """A chat model without runs of its own.
+
+    Args:
+        model: The chat model.
+        run_id: The run around it, after which messages are named that have no id.
+        turn: Takes note of the whole result; None for nobody.
+    """
+
+    def __init__(self, model: BaseChatModel, run_id: UUID | None, turn: ChatTurn | None) -> None:
+        self._model = model
+        self._run_id = run_id
+        self._turn = turn
+
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Ask the model."""
+        silent = self._silent(CallbackManagerForLLMRun, config)
+        return self._noted(
+            self._model._generate_with_cache(  # noqa: SLF001  # the model, less the run
+                to_messages(input), run_manager=silent, **_sent(kwargs)
+            )
+        )
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Ask the model, asynchronously."""
+        silent = self._silent(AsyncCallbackManagerForLLMRun, config)
+        return self._noted(
+            await self._model._agenerate_with_cache(  # noqa: SLF001  # as above
+                to_messages(input), run_manager=silent, **_sent(kwargs)
+            )
+        )
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessage]:
+        """Ask the model for a stream."""
+        if not self._model._should_stream(async_api=False, **{**kwargs, "stream": True}):  # noqa: SLF001
+            yield self.invoke(input, config, **kwargs)
+            return
+        if self._model.rate_limiter is not None:
+            self._model.rate_limiter.acquire(blocking=True)
+        for chunk in self._model._stream(to_messages(input), **_sent(kwargs)):  # noqa: SLF001  # as above
+            yield _message_of(chunk)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessage]:
+        """Ask the model for a stream, asynchronously."""
+        if not self._model._should_stream(async_api=True, **{**kwargs, "stream": True}):  # noqa: SLF001
+            yield await self.ainvoke(input, config, **kwargs)
+            return
+        if self._model.rate_limiter is not None:
+            await self._model.rate_limiter.aacquire(blocking=True)
+        async for chunk in self._model._astream(to_messages(input), **_sent(kwargs)):  # noqa: SLF001  # as above
+            yield _message_of(chunk)
+
+    def _silent(self, kind: type[L], config: RunnableConfig | None) -> L:
+        """Return callbacks that nobody hears, under the tags of the call."""
+        tags = ensure_config(config).get("tags") or []
+        return kind(run_id=self._run_id or uuid7(), handlers=[], inheritable_handlers=[], tags=tags)
+
+    def _noted(self, result: ChatResult) -> AIMessage:
+        if self._turn is not None:
+            self._turn.result = result
+        message: AIMessage = result.generations[0].message  # type: ignore[assignment]  # checked where it is read
+        return message
+
+
+def _sent(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _FOR_TRACERS}
+
+
+def _message_of(chunk: ChatGenerationChunk) -> AIMessageChunk:
+    """Return the message of a chunk, with what the provider tells beside it."""
+    message = as_chunk(chunk.message)
+    message.response_metadata = _gen_info_and_msg_metadata(chunk)
+    return message

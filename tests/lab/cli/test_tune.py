@@ -1,0 +1,173 @@
+"""``tale tune``: races ways of asking, proves the winner elsewhere, and writes a profile that can be used."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tale_core import ModelReply, Profile, TaleMethod, Usage, run, search_budget
+from tale_core.models.client import ChatClient
+from tale_core.testing import ScriptedModel
+from tale_lab.cli import _measuring
+from tale_lab.cli.app import app
+from tale_lab.results.store import Store
+
+
+class Adder:
+    """A model that adds one; it is right unless the published wording asks for less than 50 tokens."""
+
+    model = "adder"
+    temperature = 0.0
+
+    def __init__(self):
+        self.calls = []
+        self.helped = True
+
+    def __call__(self, call):
+        self.calls.append(call)
+        prompt = call.messages[-1].content
+        if call.role == "estimate":
+            return ModelReply(text="[[20]]", usage=Usage(output_tokens=4), finish_reason="stop")
+        number = int(prompt.split()[0])
+        bare = "less than" in prompt and call.budget is not None and call.budget < 50
+        tokens = 5 if bare else (call.budget or 100) if self.helped else 100
+        return ModelReply(
+            text=f"Answer: {number + (2 if bare else 1)}",
+            usage=Usage(output_tokens=tokens),
+            finish_reason="stop",
+        )
+
+
+@pytest.fixture
+def model(monkeypatch):
+    adder = Adder()
+    monkeypatch.setattr(ChatClient, "open", lambda *_, **__: adder)
+    return adder
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"question": f"{number} and one?", "answer": str(number + 1)}) for number in range(30)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+
+
+def tale(*arguments, status=0):
+    result = CliRunner().invoke(app, ["tune", "data.jsonl[:20]", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+FIELD = ("--styles", "tale,essential", "--budgets", "20,60", "--multipliers", "1")
+
+
+def test_the_winner_is_written_as_a_profile_with_its_proof(model, data):
+    result = tale(*FIELD, "--test", "data.jsonl[20:30]")
+
+    profile = Profile.load("profile.json")
+    assert (profile.model, profile.style, profile.budget, profile.policy.floor) == (
+        "adder",
+        "essential",
+        20,
+        20,
+    )
+    assert profile.chosen_on.startswith("data.jsonl[:20] (20 questions")
+    (proof,) = profile.evidence
+    assert (proof.data, proof.questions, proof.token_ratio.value) == ("data.jsonl[20:30]", 10, 0.2)
+    assert "measured elsewhere: data.jsonl[20:30], n = 10: 20%" in result.stdout
+    assert TaleMethod(profile=profile).style.name == "essential"
+
+
+def test_the_bound_is_said_before_and_the_cost_after(model, data):
+    result = tale(*FIELD)
+    assert "at most" in result.stderr
+    assert f"took {len(model.calls):,} calls" in result.stderr
+    assert "not measured on other questions" in result.stdout
+
+
+def test_where_there_is_no_terminal_a_line_says_how_far_a_long_race_is(model, data, monkeypatch):
+    monkeypatch.setattr(_measuring, "_SECONDS_BETWEEN_LINES", 0)
+    result = tale("--styles", "essential", "--budgets", "20", "--multipliers", "1")
+    assert "30 of 60 answers, about 0 minutes left; 100% right over all ways" in result.stderr
+
+
+def test_a_second_run_asks_nothing(model, data):
+    tale(*FIELD)
+    asked = len(model.calls)
+    tale(*FIELD)
+    assert len(model.calls) == asked
+
+
+def test_when_nothing_helps_the_profile_is_no_budget(model, data):
+    model.helped = False
+    result = tale(*FIELD)
+    assert "Nothing beats plain chain of thought" in result.stdout
+    assert Profile.load("profile.json").style == "vanilla"
+
+
+def test_the_output_can_be_json(model, data):
+    told = json.loads(tale(*FIELD, "--no-second-try", "--json").stdout)
+    assert told["profile"]["style"] == "essential"
+    assert {row["candidate"] for row in told["standings"]} == {
+        "tale", "tale @20", "tale @60", "essential", "essential @20", "essential @60",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--test", "data.jsonl[10:25]"), "test 1"),
+        (("--styles", "tail"), "did you mean 'tale'"),
+        (("--styles", " , "), "names no style"),
+        (("--budgets", "50,many"), "'50,many'"),
+        (("--budgets", "0"), "got 0"),
+        (("--multipliers", "two"), "'two'"),
+    ],
+)
+def test_wrong_arguments_fail_before_any_call(model, data, arguments, message):
+    result = tale(*arguments, status=1)
+    assert message in result.stderr
+    assert not model.calls
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """A results file with finished searches of other questions."""
+
+    def keep(*questions):
+        with Store(tmp_path / "searched.sqlite") as store:
+            for number, question in enumerate(questions):
+                flow = search_budget(question, lambda _: True, method="halving", style="essential")
+                words = " ".join(["so"] * 30)
+                trace = run(flow, ScriptedModel(f"{words} it goes on and on", *[f"{words} {number}"] * 9))
+                store.put(question, "search", trace, model="adder", question_id=question)
+
+    return keep
+
+
+def test_examples_taken_from_searched_answers_race_and_end_in_the_profile(model, data, searched):
+    searched(*(f"{number} and one, in words?" for number in range(100, 106)))
+    model.helped = True
+    tale("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite")
+    profile = Profile.load("profile.json")
+    assert (profile.style, profile.budget) == ("exemplars", 60)
+    (level,) = profile.exemplars.values()
+    assert {one.question for one in level} <= {f"{number} and one, in words?" for number in range(100, 106)}
+    prompt = TaleMethod(profile=profile).style.frame("7 and one?", 60)
+    assert prompt.examples[0].content.startswith(level[0].question)
+
+
+def test_examples_never_come_from_a_test_question(model, data, searched):
+    searched(*(f"{number} and one?" for number in range(20, 26)))
+    result = tale(
+        *("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite"),
+        *("--test", "data.jsonl[20:30]"),
+        status=1,
+    )
+    assert "6 questions of the tests were searched in searched.sqlite" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("flags", "on_slip"), [((), "retry"), (("--no-second-try",), "record")])
+def test_the_profile_asks_again_after_a_slip_unless_told_otherwise(model, data, flags, on_slip):
+    tale("--styles", "words", "--budgets", "60", *flags)
+    assert Profile.load("profile.json").policy.on_slip == on_slip

@@ -1,0 +1,174 @@
+"""Worker processes of a real Ray on this machine: the same results, nothing lost, and more of them do more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from slow_server import WRONG, SlowServer
+from typer.testing import CliRunner
+
+from tale_core import EngineError, ModelReply, SearchSettings, Usage
+from tale_core.testing import ScriptedModel
+from tale_lab.cli.app import app
+from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.results.store import Store
+from tale_lab.runs.engines import RayEngine
+from tale_lab.runs.runner import run_jobs
+from tale_lab.runs.searching import search_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tale_core import ModelCall, SearchTrace
+    from tale_lab.runs.runner import Job
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("loopback", "cluster")]
+
+CALLS_A_SEARCH = 7  # vanilla, 32, 16, 8, 4, 2, 1
+
+
+class Caller:
+    """Asks the slow server; opens at once, and leaves the number of each process it answers in as a file."""
+
+    def __init__(self, server: SlowServer, folder: Path) -> None:
+        self.url = f"{server.address}/chat/completions"
+        self.folder = folder
+
+    def __call__(self, call: ModelCall) -> ModelReply:
+        (self.folder / f"{os.getpid()}.pid").touch()
+        body = {"model": "adder", "messages": [message.model_dump() for message in call.messages]}
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)  # noqa: S310
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request) as response:
+            reply = json.load(response)
+        usage = Usage(output_tokens=reply["usage"]["completion_tokens"])
+        text = reply["choices"][0]["message"]["content"]
+        return ModelReply(text=text, usage=usage, finish_reason="stop")
+
+
+class Keyed:
+    """Can be opened only where the key is."""
+
+    def __reduce__(self) -> Any:
+        return opened_with_key, ()
+
+
+def opened_with_key() -> str:
+    return os.environ["KEY_OF_THIS_PROCESS"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One Ray for all tests here, started as an engine starts it."""
+    import ray
+
+    # Workers cannot import a test file.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # as it is, workers give way to all else on a busy machine
+        with RayEngine(ScriptedModel("x"))._joined():
+            yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def server() -> Iterator[SlowServer]:
+    with closing(SlowServer(seconds=0.02)) as server:
+        yield server
+
+
+def searches(*numbers: int) -> list[Job[SearchTrace]]:
+    questions = tuple(Question.of(f"{number} + 1?", str(number + 1)) for number in numbers)
+    return search_jobs(Dataset(source="t", questions=questions), SearchSettings(method="halving"), model="m")
+
+
+def test_the_command_finds_with_workers_what_it_finds_without(server: SlowServer, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    numbers = range(WRONG - 2, WRONG + 3)
+    data.write_text("\n".join(json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) for n in numbers))
+    command = ["search", str(data), "--model", server.model, "--method", "halving", "--json", "--out"]
+    here = CliRunner().invoke(app, [*command, str(tmp_path / "here.sqlite")])
+    there = CliRunner().invoke(app, [*command, str(tmp_path / "there.sqlite"), "--engine", "ray"])
+    found, expected = (json.loads(result.stdout) for result in (there, here))
+    assert found["summary"] == expected["summary"]
+    assert found["summary"]["questions"] == 4
+    assert found["spent"] == expected["spent"]
+    assert found["spent"]["calls"] == 4 * CALLS_A_SEARCH
+    for told in (found, expected):
+        assert [one["question"] for one in told["failed"]] == [Question.of("13 + 1?", "14").id]
+        assert "thirteen is unlucky" in told["failed"][0]["error"]
+
+
+def test_a_worker_that_is_killed_loses_nothing(server: SlowServer, tmp_path: Path) -> None:
+    store = Store(tmp_path / "run.sqlite")
+    engine = RayEngine(Caller(server, tmp_path), concurrency=2)
+    done = []
+    for one in run_jobs(searches(*range(20, 36)), store, engine, model="m"):
+        done.append(one)
+        if len(done) == 4:
+            workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+            os.kill(workers[0], signal.SIGKILL)
+    assert [one.error for one in done] == [None] * 16
+    assert len({one.question.id for one in done}) == 16
+    assert len(list(store.calls())) == len(set(server.asked)) == 16 * CALLS_A_SEARCH
+    repeated = len(server.asked) - len(set(server.asked))
+    assert repeated <= 2, "only what the dead worker was in the middle of is asked again"
+
+
+def test_what_is_known_is_not_asked_again_and_a_run_that_is_left_keeps_the_calls_under_way(
+    server: SlowServer, tmp_path: Path
+) -> None:
+    store, caller, jobs = Store(":memory:"), Caller(server, tmp_path), searches(*range(8))
+    # The third call of a question is known, and those before it are not.
+    list(run_jobs(jobs[:1], store, caller, model="m"))
+    store._db.execute("DELETE FROM calls WHERE budget IS NULL OR budget = 32")
+    store._db.execute("DELETE FROM results")
+    server.asked.clear()
+
+    running = run_jobs(jobs, store, RayEngine(caller, workers=1, concurrency=2), model="m")
+    next(running)
+    running.close()
+    known = CALLS_A_SEARCH - 2
+    assert len(list(store.calls())) == len(server.asked) + known < 8 * CALLS_A_SEARCH
+    list(run_jobs(jobs, store, caller, model="m"))
+    assert len(server.asked) == len(set(server.asked)) == 8 * CALLS_A_SEARCH - known
+
+
+def test_two_workers_do_nearly_twice_as_much_as_one(tmp_path: Path) -> None:
+    rates = {}
+    for workers in (1, 2):
+        with closing(SlowServer(seconds=0.1)) as server:
+            engine = RayEngine(Caller(server, tmp_path), workers=workers, concurrency=1)
+            list(run_jobs(searches(*range(4)), Store(":memory:"), engine, model="m"))
+            rates[workers] = server.rate
+    assert rates[2] > 1.5 * rates[1]
+
+
+def test_a_model_that_a_worker_cannot_open_ends_the_run_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEY_OF_THIS_PROCESS", "secret")
+    engine = RayEngine(Keyed(), workers=1)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=r"cannot open the model: KeyError: .*OF_THIS_PROCESS") as caught:
+        list(run_jobs(searches(1), Store(":memory:"), engine, model="m"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_cluster_that_is_not_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RayEngine(ScriptedModel("x"), address="127.0.0.1:1")
+
+    def unreachable(**_: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(engine._ray, "init", unreachable)
+    with pytest.raises(EngineError, match=r"at 127.0.0.1:1: nobody there; start one with: ray start --head"):
+        engine._join()
