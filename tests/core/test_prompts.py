@@ -19,10 +19,10 @@ from tale_core import (
     TemplateStyle,
     UnknownStyleError,
     get_style,
-    prompts,
     register_style,
     style_names,
 )
+from tale_core.prompts import strategies
 from tale_core.prompts.strategies import detect_language
 
 ENGLISH = "A baker bakes 12 loaves an hour. How many in 3 hours?"
