@@ -4,7 +4,7 @@
 
     TaleError
     ├── InvalidValueError (ValueError)     a value that cannot be meant: budget 0, floor above ceiling
-    │   ├── UnknownStyleError              a prompt style nobody registered
+    │   ├── UnknownStrategyError              a prompt strategy nobody registered
     │   ├── UnknownModelError              a model string that names nothing we can open
     │   └── DataError                      questions that cannot be read or cannot be graded
     ├── NotAChatModelError (TypeError)     an object that cannot answer as a chat model
@@ -74,8 +74,8 @@ class InvalidValueError(TaleError, ValueError):
         return cls("; ".join(lines))
 
 
-class UnknownStyleError(InvalidValueError):
-    """A prompt style that is not in the registry."""
+class UnknownStrategyError(InvalidValueError):
+    """A prompt strategy that is not in the registry."""
 
 
 class UnknownModelError(InvalidValueError):

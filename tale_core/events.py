@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, TypeAlias
 
-from tale_core.types import CountSource, FinishReason, Lever, Record, Role, Usage
+from tale_core.types import Control, CountSource, FinishReason, Record, Role, Usage
 
 
 class ElasticityKind(str, Enum):
@@ -44,14 +44,14 @@ class BudgetEvent(Record):
     """Who chose it."""
     estimate: int | None = None
     """What the estimator said, in output tokens."""
-    style: str
-    """The prompt style in use."""
-    lever: Lever | None = None
-    """What carries the budget: the prompt or a native knob; None without a budget."""
-    lever_value: str | int | None = None
-    """What the native knob is set to: an effort level, or a thinking budget in tokens."""
-    lever_why: str = ""
-    """Why this lever and this value, in words."""
+    strategy: str
+    """The prompt strategy in use."""
+    control: Control | None = None
+    """What carries the budget: the prompt or a reasoning control; None without a budget."""
+    control_value: str | int | None = None
+    """What the reasoning control is set to: an effort level, or a thinking budget in tokens."""
+    control_why: str = ""
+    """Why this control and this value, in words."""
 
 
 class UsageEvent(Record):
@@ -67,8 +67,8 @@ class UsageEvent(Record):
     """What it cost; its ``source`` says who counted."""
     budget: int | None = None
     """The budget the prompt named, in output tokens; None on estimator calls and without a budget."""
-    style: str | None = None
-    """The prompt style, on ``reason`` calls."""
+    strategy: str | None = None
+    """The prompt strategy, on ``reason`` calls."""
     model: str | None = None
     """The model's name as the provider gives it."""
     finish_reason: FinishReason | None = None

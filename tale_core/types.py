@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from tale_core.errors import InvalidValueError
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Record(BaseModel):
     """Base of all data here: frozen, keyword-only, JSON both ways, and with errors of our own tree."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
 
     def __init__(self, /, **data: Any) -> None:
         try:
@@ -31,6 +31,9 @@ class Record(BaseModel):
         except ValidationError as exc:
             raise InvalidValueError.from_validation(type(self).__name__, exc) from exc
 
+
+STORED_STRATEGY = AliasChoices("strategy", "style")
+"""Reads a stored strategy, also from files that were written when it was called a style."""
 
 Role: TypeAlias = Literal["estimate", "reason", "judge", "reference"]
 """What a model call is for: guessing the budget, answering the question, grading an answer, or repeating a
@@ -114,7 +117,7 @@ class Message(Record):
 
 
 class Framing(Record):
-    """What a style puts around a question; the question itself is never rewritten."""
+    """What a strategy puts around a question; the question itself is never rewritten."""
 
     examples: tuple[Message, ...] = ()
     """Worked examples as turns of their own, user and assistant by turns, right before the question: chat
@@ -140,19 +143,19 @@ class Framing(Record):
         return Framing(before=f"{shown}\n\n{self.before}", after=self.after)
 
 
-Lever: TypeAlias = Literal["prompt", "effort", "thinking_budget"]
+Control: TypeAlias = Literal["prompt", "effort", "thinking_budget"]
 """What carries a budget: words in the prompt, the model's effort level, or its thinking budget in tokens."""
 
 
-class KnobSetting(Record):
+class ControlSetting(Record):
     """How a budget reaches the model, or how thinking is kept out of a call that needs none."""
 
-    lever: Lever
+    control: Control
     """What carries the budget; ``prompt`` means that no native parameter is sent."""
     value: str | int | None = None
     """The effort level, or the thinking budget in tokens (0 switches thinking off); None for ``prompt``."""
     why: str = ""
-    """Why this lever and this value, in words."""
+    """Why this control and this value, in words."""
     cap: int | None = Field(default=None, ge=1)
     """Output cap to send, with head-room for thinking; None leaves the model's own."""
     temperature: bool = True
@@ -161,11 +164,11 @@ class KnobSetting(Record):
     @property
     def native(self) -> bool:
         """Whether a parameter of the provider carries the budget."""
-        return self.lever != "prompt"
+        return self.control != "prompt"
 
 
-ChooseLever: TypeAlias = Callable[[int], KnobSetting]
-"""Decides which lever carries a budget, in output tokens."""
+ChooseControl: TypeAlias = Callable[[int], ControlSetting]
+"""Decides which control carries a budget, in output tokens."""
 
 
 class ModelCall(Record):
@@ -178,8 +181,8 @@ class ModelCall(Record):
     """On ``reason`` calls: the framing alone, for adapters that inject it into native messages."""
     budget: int | None = None
     """The budget that the call is made under, in output tokens."""
-    setting: KnobSetting | None = None
-    """On ``reason`` calls: the lever that carries the budget; None without a budget."""
+    setting: ControlSetting | None = None
+    """On ``reason`` calls: the control that carries the budget; None without a budget."""
     temperature: float | None = None
     """Sampling temperature; None leaves the model's own."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -278,12 +281,12 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Style(Protocol):
+class Strategy(Protocol):
     """A way to ask a question under a budget."""
 
     @property
     def name(self) -> str:
-        """The name under which the style is registered."""
+        """The name under which the strategy is registered."""
 
     @property
     def budgeted(self) -> bool:
@@ -297,7 +300,7 @@ class Style(Protocol):
         """Return what to put around the question.
 
         Args:
-            question: The question, for styles that look at it (its language, say).
+            question: The question, for strategies that look at it (its language, say).
             budget: Output tokens to ask for; None asks for reasoning without a budget.
             language: ``"en"``, ``"zh"``, ... or ``"auto"`` to follow the question's script.
         """
@@ -305,7 +308,7 @@ class Style(Protocol):
 
 @runtime_checkable
 class SelfBudgeting(Protocol):
-    """A style under which the model states a budget itself, at the head of its answer."""
+    """A strategy under which the model states a budget itself, at the head of its answer."""
 
     def stated_budget(self, text: str) -> int | None:
         """Read the budget from an answer.

@@ -149,7 +149,7 @@ class AgentTurn(Turn):
         assert request is not None and call.framing is not None  # noqa: S101, PT018  # asked in a model call
         model, settings = self._reasoner.asked(call.setting, request.model_settings)
         messages = framed(request.messages, call.framing, self._at)
-        return request.override(model=model, messages=messages, model_settings=settings)  # type: ignore[arg-type]  # the model, with its knob set
+        return request.override(model=model, messages=messages, model_settings=settings)  # type: ignore[arg-type]  # the model, with its reasoning control set
 
     def _replied(self, request: ModelRequest[Any], response: ModelResponse[Any], seconds: float) -> ModelReply:
         self._response = response
@@ -165,7 +165,7 @@ class AgentTurn(Turn):
 
 
 def _arguments(request: ModelRequest[Any]) -> dict[str, Any]:
-    """Return what the agent will call its model with, as far as it decides about native knobs."""
+    """Return what the agent will call its model with, as far as it decides about reasoning controls."""
     arguments = {**request.model_settings}
     if request.tools:
         arguments["tools"] = request.tools

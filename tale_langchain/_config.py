@@ -8,12 +8,12 @@ from langchain_core.runnables import Runnable
 
 from tale_core.errors import InvalidValueError
 from tale_core.estimators import ZeroShotEstimator
-from tale_core.method.calibration import find_profile
+from tale_core.method.calibration import find_calibration
 from tale_core.method.method import TaleMethod
 from tale_core.models.providers import named_server
 from tale_langchain._model_loading import open_model
 from tale_langchain._models import EstimatorModel, at_head, calling, name_of, rebuilt, requests_of
-from tale_langchain.reasoning_controls import NativeKnobs
+from tale_langchain.reasoning_controls import ModelControls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import AIMessage
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.models.reasoning_controls import Knobs
-    from tale_core.types import Estimator, Style
+    from tale_core.models.reasoning_controls import ReasoningControl
+    from tale_core.types import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 
@@ -82,8 +82,8 @@ class Wiring(NamedTuple):
 
     method: TaleMethod
     """How budgets are found and carried."""
-    reasoner: NativeKnobs
-    """The user's model with its knobs."""
+    reasoner: ModelControls
+    """The user's model with its reasoning controls."""
     estimator: EstimatorModel
     """The model that estimates."""
     estimator_sees: Literal["question", "conversation"] = "question"
@@ -96,11 +96,11 @@ class Wiring(NamedTuple):
         *,
         estimator: Estimator | ChatRunnable | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
         estimator_sees: Literal["question", "conversation"] = "question",
-        knobs: Knobs = "auto",
+        reasoning_control: ReasoningControl = "auto",
     ) -> Wiring:
         """Return the wiring that a caller meant; the arguments are those of `TALERunnable`.
 
@@ -109,7 +109,7 @@ class Wiring(NamedTuple):
             NotAChatModelError: The estimator is a runnable that cannot answer messages with a message.
         """
         _check_bare(model)
-        estimating = EstimatorModel(model, server=named_server(knobs))
+        estimating = EstimatorModel(model, server=named_server(reasoning_control))
         if isinstance(estimator, (str, Runnable)):
             other = open_model(estimator)
             _check_bare(other)
@@ -117,17 +117,17 @@ class Wiring(NamedTuple):
         method = TaleMethod(
             estimator=estimator,
             policy=policy,
-            style=style,
+            strategy=strategy,
             language=language,
-            profile=find_profile(profile, model_name=name_of(model)),
+            calibration=find_calibration(calibration, model_name=name_of(model)),
         )
-        return cls(method, NativeKnobs(model, knobs), estimating, estimator_sees)
+        return cls(method, ModelControls(model, reasoning_control), estimating, estimator_sees)
 
     def describe(self, model: ChatRunnable) -> Iterator[tuple[str, Any]]:
         """Yield what a ``repr`` may show: models carry keys and addresses, a name is enough to know them by."""
         yield "model", name_of(model) or model.get_name()
         yield "estimator", self.method.estimator.name
-        yield "style", self.method.style.name
+        yield "strategy", self.method.strategy.name
 
 
 def _check_bare(model: ChatRunnable) -> None:

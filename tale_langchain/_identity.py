@@ -1,4 +1,4 @@
-"""Telling estimators and styles apart, so that only answers that would be the same share a cache entry."""
+"""Telling estimators and strategies apart, so that only answers that would be the same share a cache entry."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-from tale_core.prompts.strategies import get_style, style_names
-from tale_core.types import Style
+from tale_core.prompts.strategies import get_strategy, strategy_names
+from tale_core.types import Strategy
 from tale_langchain._models import requests_of
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -22,14 +22,14 @@ def identity_of(part: Any) -> str:
     """Return text that differs for parts that might act differently, and holds no key and no address.
 
     Args:
-        part: An estimator, a style, or the model that estimates (a runnable or its string). What has a state
+        part: An estimator, a strategy, or the model that estimates (a runnable or its string). What has a state
             that cannot be read off is like nothing but itself.
     """
     if isinstance(part, str):
         return part
     if isinstance(part, Runnable):
         return " ".join(_model_identity(request.model, request.arguments) for request in requests_of(part))
-    if isinstance(part, Style) and part.name in style_names() and get_style(part.name) is part:
+    if isinstance(part, Strategy) and part.name in strategy_names() and get_strategy(part.name) is part:
         return part.name
     if isinstance(part, BaseModel):
         return f"{type(part).__name__} {part.model_dump_json()}"

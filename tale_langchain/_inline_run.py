@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-    from tale_core.types import Framing, KnobSetting, ModelCall
+    from tale_core.types import ControlSetting, Framing, ModelCall
 
 M = TypeVar("M", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)
 L = TypeVar("L", CallbackManagerForLLMRun, AsyncCallbackManagerForLLMRun)
@@ -77,7 +77,7 @@ class ChatTurn(Turn):
         request = super()._request(call)
         return request if call.role == "reason" else request._replace(model=self._within(request.model, None))
 
-    def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
+    def _asked(self, framing: Framing, setting: ControlSetting | None) -> Request:
         request = super()._asked(framing, setting)
         return request._replace(model=self._within(request.model, self))
 

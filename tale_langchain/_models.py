@@ -201,5 +201,5 @@ def _settings(request: Request, call: ModelCall, server: Server | None) -> dict[
     if setting.cap is not None:
         settings.update(dict.fromkeys(_LIMITS, setting.cap))
     if getattr(request.model, "thinking", None):
-        settings.setdefault("thinking", None)  # of a class whose knobs are not known
+        settings.setdefault("thinking", None)  # of a class whose reasoning controls are not known
     return settings

@@ -1,4 +1,4 @@
-"""How LangChain's chat models spell the knobs of their providers: one reader and one writer per class."""
+"""How LangChain's chat models spell their reasoning controls: one reader and one writer per class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tale_core.models.model_families import Provider
     from tale_core.models.providers import Server
-    from tale_core.types import KnobSetting
+    from tale_core.types import ControlSetting
 
 
 class Request(NamedTuple):
@@ -50,7 +50,7 @@ class Request(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """The knobs of one kind of class."""
+    """The reasoning controls of one kind of class."""
 
     fields: tuple[str, ...]
     """The fields that steer thinking."""
@@ -58,7 +58,7 @@ class Dialect(NamedTuple):
     """Further call arguments that do."""
     read: Callable[[Request], NativeControls]
     """Returns the facts about a request."""
-    write: Callable[[Request, KnobSetting], dict[str, Any]]
+    write: Callable[[Request, ControlSetting], dict[str, Any]]
     """Returns what all ``fields`` are to be set to; call arguments of these names go away."""
 
     @property
@@ -68,7 +68,7 @@ class Dialect(NamedTuple):
 
 
 def dialect_of(model: Runnable[Any, Any], server: Server | None = None) -> Dialect | None:
-    """Return how a class spells its knobs; None for classes without any that is known.
+    """Return how a class spells its reasoning controls; None for classes without any that is known.
 
     Args:
         model: The model, without wrappers.
@@ -82,8 +82,8 @@ def dialect_of(model: Runnable[Any, Any], server: Server | None = None) -> Diale
         if "extra_body" in fields:
             return _SERVERS[server]
         raise InvalidValueError(
-            f"knobs={server!r} needs a class that sends extra_body to an OpenAI-compatible server, such as "
-            f"ChatOpenAI; got {type(model).__name__}"
+            f"reasoning_control={server!r} needs a class that sends extra_body to an OpenAI-compatible server, "
+            f"such as ChatOpenAI; got {type(model).__name__}"
         )
     packages = {base.__module__.partition(".")[0] for base in type(model).__mro__}
     dialect = next((found for package, found in _BY_PACKAGE.items() if package in packages), _EFFORT)
@@ -98,7 +98,7 @@ def controls_of(request: Request, server: Server | None = None) -> NativeControl
 
 def quieted(
     request: Request, cap: int | None, server: Server | None = None
-) -> tuple[KnobSetting, dict[str, Any]]:
+) -> tuple[ControlSetting, dict[str, Any]]:
     """Return how to keep a model from thinking in a call that needs none.
 
     Args:
@@ -140,14 +140,14 @@ def _read_openai(request: Request) -> NativeControls:
     )
 
 
-def _write_openai(request: Request, setting: KnobSetting) -> dict[str, Any]:
+def _write_openai(request: Request, setting: ControlSetting) -> dict[str, Any]:
     reasoning = request.get("reasoning")
     if reasoning:
         return {"reasoning": {**reasoning, "effort": setting.value}, "reasoning_effort": None}
     return {"reasoning": None, "reasoning_effort": setting.value}
 
 
-def _write_effort(request: Request, setting: KnobSetting) -> dict[str, Any]:
+def _write_effort(request: Request, setting: ControlSetting) -> dict[str, Any]:
     del request
     return {"reasoning_effort": setting.value}
 
@@ -184,9 +184,9 @@ def _read_claude(request: Request) -> NativeControls:
     )
 
 
-def _write_claude(request: Request, setting: KnobSetting) -> dict[str, Any]:
+def _write_claude(request: Request, setting: ControlSetting) -> dict[str, Any]:
     thinking, effort, config = _thinking(request), _short_effort(request), _output_config(request)
-    if setting.lever == "thinking_budget":
+    if setting.control == "thinking_budget":
         tokens = int(setting.value or 0)
         thinking = claude_thinking(thinking, tokens)
         if tokens == 0:
@@ -213,10 +213,10 @@ def _read_gemini(request: Request) -> NativeControls:
     )
 
 
-def _write_gemini(request: Request, setting: KnobSetting) -> dict[str, Any]:
+def _write_gemini(request: Request, setting: ControlSetting) -> dict[str, Any]:
     raw = request.get("thinking_config") or {}
     kept = {name: value for name, value in raw.items() if name not in {"thinking_level", "thinking_budget"}}
-    budget = setting.lever == "thinking_budget"
+    budget = setting.control == "thinking_budget"
     return {
         "thinking_budget": setting.value if budget else None,
         "reasoning_effort": None if budget else setting.value,
@@ -243,7 +243,7 @@ def _server_dialect(server: Server) -> Dialect:
     def read(request: Request) -> NativeControls:
         return server_controls(request.base().model)
 
-    def write(request: Request, setting: KnobSetting) -> dict[str, Any]:
+    def write(request: Request, setting: ControlSetting) -> dict[str, Any]:
         return {"extra_body": server_body(server, request.get("extra_body"), setting)}
 
     return Dialect(("extra_body",), (), read, write)

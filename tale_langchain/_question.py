@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tale_core.method.question import Answer, Plan
-    from tale_core.types import Framing, KnobSetting, ModelCall, ModelReply
+    from tale_core.types import ControlSetting, Framing, ModelCall, ModelReply
     from tale_langchain._config import Wiring
     from tale_langchain._models import ChatRunnable
 
@@ -86,7 +86,7 @@ class Turn:
             question,
             question_id=question_id,
             context=transcript_of(messages) if sees_all else None,
-            lever=self._reasoner.lever(kwargs),
+            control=self._reasoner.control(kwargs),
             journaled=manager is not None or self._write is not None,
         )
         self._messages = messages
@@ -159,7 +159,7 @@ class Turn:
             return request
         return request._replace(config=_labelled(request.config, call))
 
-    def _asked(self, framing: Framing, setting: KnobSetting | None) -> Request:
+    def _asked(self, framing: Framing, setting: ControlSetting | None) -> Request:
         model, kwargs = self._reasoner.asked(setting, self._kwargs)
         return Request(model, framed(self._messages, framing), self._config, kwargs)
 
@@ -185,7 +185,7 @@ def _labelled(config: RunnableConfig, call: ModelCall) -> RunnableConfig:
     labels = {
         "tale_role": call.role,
         "tale_budget": call.budget,
-        "tale_lever": None if setting is None else setting.lever,
+        "tale_control": None if setting is None else setting.control,
     }
     known = {name: value for name, value in labels.items() if value is not None}
     return {**config, "metadata": {**config.get("metadata", {}), **known}}

@@ -19,7 +19,7 @@ from tale_core import loop_fairness
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
 from tale_core.method.policy import BudgetPolicy  # noqa: TC001  # as above
-from tale_core.models.reasoning_controls import Knobs  # noqa: TC001  # pydantic reads the fields' types
+from tale_core.models.reasoning_controls import ReasoningControl  # noqa: TC001  # pydantic reads the fields' types
 from tale_langchain._config import Budgeting, Wiring
 from tale_langchain._delegation import RUN, StandIn, inner_of
 from tale_langchain._identity import identity_of
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
-    from tale_core.method.calibration import Profile
-    from tale_core.types import Estimator, Style
+    from tale_core.method.calibration import Calibration
+    from tale_core.types import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 
@@ -63,15 +63,15 @@ class ChatTALE(Budgeting, StandIn):
             ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded model, or the URL of an OpenAI-compatible
             server.
         estimator: An estimator, a model (or string) to estimate with, a number of output tokens, or None: the
-            profile's budget, or else the zero-shot estimator on the unbound model.
-        policy: Bounds of the budget and reactions to answers; None for the profile's or else the defaults.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget, or else the zero-shot estimator on the unbound model.
+        policy: Bounds of the budget and reactions to answers; None for the calibration's or else the defaults.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the model, or the path of it; None for the one shipped for this model,
-            if there is one. The attribute of this name is LangChain's profile of the model inside.
+        calibration: What was measured about the model, or the path of it; None for the one shipped for this
+            model, if there is one.
         estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
             too.
-        knobs: What may carry the budget; see `TALERunnable`.
+        reasoning_control: What may carry the budget; see `TALERunnable`.
         name: The run's name in traces.
         **fields: What `BaseChatModel` knows: ``cache``, ``callbacks``, ``tags``, ``metadata``,
             ``rate_limiter`` (for questions), ...; what is left out is as in the model.
@@ -79,7 +79,7 @@ class ChatTALE(Budgeting, StandIn):
     Raises:
         NotAChatModelError: ``model`` is no chat model.
         UnknownModelError: ``model`` is a string that names nothing.
-        UnknownStyleError: No style of that name.
+        UnknownStrategyError: No strategy of that name.
         InvalidValueError: A value that cannot be meant, or a provider's key is missing.
         LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
         MissingExtraError: The string needs a package that is not installed.
@@ -95,12 +95,12 @@ class ChatTALE(Budgeting, StandIn):
     # What the user gave, so that configurable_fields can build the same with one thing changed.
     estimator: Any = Field(default=None, frozen=True)
     policy: BudgetPolicy | None = Field(default=None, frozen=True)
-    style: Any = Field(default=None, frozen=True)
+    strategy: Any = Field(default=None, frozen=True)
     language: str = Field(default="auto", frozen=True)
     measured: Any = Field(default=None, frozen=True)
-    """The argument ``profile``: LangChain has a field of that name."""
+    """The argument ``calibration``: LangChain has a field of that name."""
     estimator_sees: Literal["question", "conversation"] = Field(default="question", frozen=True)
-    knobs: Knobs = Field(default="auto", frozen=True)
+    reasoning_control: ReasoningControl = Field(default="auto", frozen=True)
 
     _wiring: Wiring = PrivateAttr()
 
@@ -110,45 +110,45 @@ class ChatTALE(Budgeting, StandIn):
         *,
         estimator: Estimator | ChatRunnable | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | ModelProfile | str | Path | None = None,
+        calibration: Calibration | ModelProfile | str | Path | None = None,
         estimator_sees: Literal["question", "conversation"] = "question",
-        knobs: Knobs = "auto",
+        reasoning_control: ReasoningControl = "auto",
         **fields: Any,
     ) -> None:
         reasoner = open_model(model)
         inner = inner_of(reasoner)
-        if isinstance(profile, dict):  # LangChain's, as when configurable_fields builds this anew
-            fields["profile"] = profile
-        elif profile is not None:
-            fields["measured"] = profile
+        if isinstance(calibration, dict):  # LangChain's, as when configurable_fields builds this anew
+            fields["profile"] = calibration
+        elif calibration is not None:
+            fields["measured"] = calibration
         for field in ("cache", "custom_get_token_ids", "disable_streaming", "output_version", "profile"):
             fields.setdefault(field, getattr(inner, field))
         choices: dict[str, Any] = {
             "estimator": estimator,
             "policy": policy,
-            "style": style,
+            "strategy": strategy,
             "language": language,
             "estimator_sees": estimator_sees,
-            "knobs": knobs,
+            "reasoning_control": reasoning_control,
         }
         try:
             super().__init__(model=reasoner, **choices, **fields)
         except ValidationError as exc:
             raise InvalidValueError.from_validation("ChatTALE", exc) from exc
         self._inner = inner
-        choices.update(policy=self.policy, profile=self.measured)
+        choices.update(policy=self.policy, calibration=self.measured)
         self._wiring = Wiring.of(rebuilt(reasoner, _uncached), **choices)
         method = self._wiring.method
         by_model = isinstance(estimator, (str, Runnable))
         self._choices = {
             "estimator": identity_of(estimator if by_model else method.estimator),
             "policy": method.policy.model_dump(mode="json"),
-            "style": identity_of(method.style),
+            "strategy": identity_of(method.strategy),
             "language": method.language,
             "estimator_sees": estimator_sees,
-            "knobs": knobs,
+            "reasoning_control": reasoning_control,
         }
 
     # `_generate` and `_stream` and their asynchronous forms differ in who waits, and in nothing else: what they

@@ -15,7 +15,7 @@ from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
 from tale_core.method.method import TaleMethod
 from tale_core.method.policy import BudgetPolicy
-from tale_core.models.reasoning_controls import check_knobs
+from tale_core.models.reasoning_controls import check_reasoning_control
 from tale_langchain._agent_turn import AgentTurn, TurnState
 from tale_langchain._config import Wiring
 from tale_langchain._convert import turn_at
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langgraph.runtime import Runtime
 
-    from tale_core.method.calibration import Profile
-    from tale_core.models.reasoning_controls import Knobs
-    from tale_core.types import Estimator, Style
+    from tale_core.method.calibration import Calibration
+    from tale_core.models.reasoning_controls import ReasoningControl
+    from tale_core.types import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 _KEPT = 8
@@ -49,17 +49,18 @@ class Choices(TypedDict, total=False):
 
     estimator: Any
     policy: BudgetPolicy | None
-    style: str | Style | None
+    strategy: str | Strategy | None
     language: str
-    profile: Profile | str | Path | None
+    calibration: Calibration | str | Path | None
     estimator_sees: Literal["question", "conversation"]
-    knobs: Knobs
+    reasoning_control: ReasoningControl
 
 
 class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
     """Gives every user turn of an agent a token budget: one estimate, and all calls of the turn under it.
 
-    The budget goes into a copy of the human message that opened the turn, or into the model's own knob; the
+    The budget goes into a copy of the human message that opened the turn, or into the model's own reasoning
+    control; the
     messages in the agent's state stay as the user wrote them. Budget and spending are in the private state key
     ``tale_turn``, the accounts in ``response_metadata["tale"]`` of each answer and in the custom events that a
     `TALECallbackHandler` records, all calls of a turn under one question id. The estimator appears in no
@@ -70,14 +71,14 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
             once however often a call is retried. None takes the model of the turn's first call, and estimates
             within that call.
         estimator: An estimator, another model (or string) to estimate with, a number of output tokens, or None:
-            the profile's budget, or else the zero-shot estimator.
-        policy: Bounds of the budget and reactions to answers; None for the profile's or else the defaults.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            the calibration's budget, or else the zero-shot estimator.
+        policy: Bounds of the budget and reactions to answers; None for the calibration's or else the defaults.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the model, or the path of it; None for the one shipped for this
+        calibration: What was measured about the model, or the path of it; None for the one shipped for this
             model, if there is one.
         estimator_sees: ``"question"`` for the human message, ``"conversation"`` for all text before it, too.
-        knobs: What may carry the budget; see `TALERunnable`.
+        reasoning_control: What may carry the budget; see `TALERunnable`.
         divide: Whether the model calls of a turn share its budget: each is asked for what the earlier ones
             left, never for less than the policy's floor. By default each has the whole.
 
@@ -104,11 +105,11 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         *,
         estimator: Estimator | ChatRunnable | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
         estimator_sees: Literal["question", "conversation"] = "question",
-        knobs: Knobs = "auto",
+        reasoning_control: ReasoningControl = "auto",
         divide: bool = False,
     ) -> None:
         super().__init__()
@@ -117,11 +118,11 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         self._choices: Choices = {
             "estimator": estimator,
             "policy": policy,
-            "style": style,
+            "strategy": strategy,
             "language": language,
-            "profile": profile,
+            "calibration": calibration,
             "estimator_sees": estimator_sees,
-            "knobs": knobs,
+            "reasoning_control": reasoning_control,
         }
         _check(self._choices)
         self._divide = divide
@@ -229,7 +230,7 @@ def _check(choices: Choices) -> None:
     TaleMethod(
         estimator=None if isinstance(estimator, Runnable) else estimator,
         policy=policy,
-        style=choices["style"],
+        strategy=choices["strategy"],
         language=choices["language"],
     )
-    check_knobs(choices["knobs"])
+    check_reasoning_control(choices["reasoning_control"])

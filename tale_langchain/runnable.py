@@ -14,7 +14,7 @@ from pydantic import ConfigDict, PrivateAttr, ValidationError
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run
 from tale_core.method.policy import BudgetPolicy
-from tale_core.models.reasoning_controls import Knobs
+from tale_core.models.reasoning_controls import ReasoningControl
 from tale_langchain._config import Budgeting, Wiring
 from tale_langchain._convert import to_messages
 from tale_langchain._model_loading import open_model
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-    from tale_core.method.calibration import Profile
-    from tale_core.types import Estimator, Style
+    from tale_core.method.calibration import Calibration
+    from tale_core.types import Estimator, Strategy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,24 +49,24 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             ``.with_fallbacks()``, ...), or a string: ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded
             model, or the URL of an OpenAI-compatible server.
         estimator: An estimator, a model (or string) to estimate with, a number of output tokens, or None: the
-            profile's budget, or else the zero-shot estimator on the unbound model.
-        policy: Bounds of the budget and reactions to answers; None for the profile's or else the defaults.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget, or else the zero-shot estimator on the unbound model.
+        policy: Bounds of the budget and reactions to answers; None for the calibration's or else the defaults.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the model, or the path of it; None for the one shipped for this model,
-            if there is one.
+        calibration: What was measured about the model, or the path of it; None for the one shipped for this
+            model, if there is one.
         estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
             too.
-        knobs: What may carry the budget: ``"auto"`` for the model's own effort level or thinking budget where
-            it is known to think, and then the question is sent as it is, else words in the prompt;
+        reasoning_control: What may carry the budget: ``"auto"`` for the model's own effort level or thinking
+            budget where it is known to think, and then the question is sent as it is, else words in the prompt;
             ``"prompt"`` or ``"native"`` for the one or the other; ``"vllm"``, ``"sglang"`` or ``"llama.cpp"``
-            for the thinking budget of such a server. The accounts say which lever was used, and why.
+            for the thinking budget of such a server. The accounts say which control was used, and why.
         name: The run's name in traces.
 
     Raises:
         NotAChatModelError: ``model`` cannot answer messages with a message.
         UnknownModelError: ``model`` is a string that names nothing.
-        UnknownStyleError: No style of that name.
+        UnknownStrategyError: No strategy of that name.
         InvalidValueError: A value that cannot be meant, or a provider's key is missing.
         LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
         MissingExtraError: The string needs a package that is not installed.
@@ -85,11 +85,11 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
     model: ChatRunnable
     estimator: Any = None
     policy: BudgetPolicy | None = None
-    style: Any = None
+    strategy: Any = None
     language: str = "auto"
-    profile: Any = None
+    calibration: Any = None
     estimator_sees: Literal["question", "conversation"] = "question"
-    knobs: Knobs = "auto"
+    reasoning_control: ReasoningControl = "auto"
 
     _wiring: Wiring = PrivateAttr()
 
@@ -99,22 +99,22 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         *,
         estimator: Estimator | ChatRunnable | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
         estimator_sees: Literal["question", "conversation"] = "question",
-        knobs: Knobs = "auto",
+        reasoning_control: ReasoningControl = "auto",
         name: str | None = None,
     ) -> None:
         reasoner = open_model(model)
         choices: dict[str, Any] = {
             "estimator": estimator,
             "policy": policy,
-            "style": style,
+            "strategy": strategy,
             "language": language,
-            "profile": profile,
+            "calibration": calibration,
             "estimator_sees": estimator_sees,
-            "knobs": knobs,
+            "reasoning_control": reasoning_control,
         }
         try:
             super().__init__(model=reasoner, name=name, **choices)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tale_core.types import Flow, ModelCall, ModelReply, T
     from tale_llamaindex._tracking import Question
-    from tale_llamaindex.reasoning_controls import NativeKnobs
+    from tale_llamaindex.reasoning_controls import ModelControls
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Request:
         return await getattr(self.llm, f"a{self.endpoint}")(self.prompt, **self.kwargs)
 
 
-def quiet_request(knobs: NativeKnobs, call: ModelCall) -> Request:
+def quiet_request(reasoning_control: ModelControls, call: ModelCall) -> Request:
     """Return the request that answers a flow's own call, an estimate: cold, short, and without thinking."""
-    llm, kwargs = knobs.quieted(call)
+    llm, kwargs = reasoning_control.quieted(call)
     if llm.metadata.is_chat_model:
         return Request(llm, "chat", to_messages(call.messages), kwargs)
     prompt = "\n\n".join(message.content for message in call.messages)

@@ -1,4 +1,4 @@
-"""How LlamaIndex's LLM classes spell the knobs of their providers: one reader and one writer per class."""
+"""How LlamaIndex's LLM classes spell their reasoning controls: one reader and one writer per class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tale_core.models.model_families import Provider
     from tale_core.models.providers import Server
     from tale_core.models.reasoning_controls import NativeControls
-    from tale_core.types import KnobSetting
+    from tale_core.types import ControlSetting
 
 
 _NAMELESS = "unknown"  # what LlamaIndex calls the model of an LLM that names none
@@ -50,8 +50,8 @@ class Request(NamedTuple):
 class Wanted(NamedTuple):
     """What a call is to be made with."""
 
-    setting: KnobSetting
-    """The lever."""
+    setting: ControlSetting
+    """The control."""
     cap: int | None = None
     """Output cap; None leaves the LLM's own."""
     temperature: float | None = None
@@ -68,7 +68,7 @@ Written: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
 
 
 class Dialect(NamedTuple):
-    """The knobs of one kind of class."""
+    """The reasoning controls of one kind of class."""
 
     read: Callable[[Request], NativeControls]
     """Returns the facts about a request."""
@@ -77,7 +77,7 @@ class Dialect(NamedTuple):
 
 
 def dialect_of(llm: LLM, server: Server | None = None) -> Dialect:
-    """Return how a class spells its knobs.
+    """Return how a class spells its reasoning controls.
 
     Args:
         llm: The LLM.
@@ -91,13 +91,14 @@ def dialect_of(llm: LLM, server: Server | None = None) -> Dialect:
         return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), _UNKNOWN)
     if "OpenAI" not in names:
         raise InvalidValueError(
-            f"knobs={server!r} needs a class that speaks to an OpenAI-compatible server, such as OpenAILike; "
-            f"got {type(llm).__name__}"
+            f"reasoning_control={server!r} needs a class that speaks to an OpenAI-compatible server, such as "
+            f"OpenAILike; got {type(llm).__name__}"
         )
     return Dialect(_read_server, partial(_write_server, server))
 
 
-# Classes without a known knob: a temperature and a cap are passed where the class has fields of these names.
+# Classes without a known reasoning control: a temperature and a cap are passed where the class has fields of
+# these names.
 
 
 def _read_unknown(request: Request) -> NativeControls:
@@ -171,7 +172,7 @@ def _read_claude(request: Request) -> NativeControls:
 
 def _write_claude(request: Request, wanted: Wanted) -> Written:
     arguments = {**request.arguments, **wanted.plain()}
-    if wanted.setting.lever == "thinking_budget":
+    if wanted.setting.control == "thinking_budget":
         thinking = request.get("thinking", "thinking_dict")
         arguments["thinking"] = claude_thinking(thinking, int(wanted.setting.value or 0))
     elif wanted.setting.native:
@@ -201,12 +202,12 @@ def _read_gemini(request: Request) -> NativeControls:
 def _write_gemini(request: Request, wanted: Wanted) -> Written:
     config = {**(request.arguments.get("generation_config") or {}), **wanted.plain("max_output_tokens")}
     if wanted.setting.native:
-        budget = wanted.setting.lever == "thinking_budget"
-        knobs = {"thinking_budget" if budget else "thinking_level": wanted.setting.value}
+        budget = wanted.setting.control == "thinking_budget"
+        reasoning_control = {"thinking_budget" if budget else "thinking_level": wanted.setting.value}
         before = _config(request).get("thinking_config") or {}
         kept = {"include_thoughts": before.get("include_thoughts")}
         config["thinking_config"] = {
-            name: value for name, value in {**kept, **knobs}.items() if value is not None
+            name: value for name, value in {**kept, **reasoning_control}.items() if value is not None
         }
     return {}, {**request.arguments, "generation_config": config}
 

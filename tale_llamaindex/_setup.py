@@ -10,40 +10,40 @@ from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms import LLM
 
 from tale_core.estimators import ZeroShotEstimator
-from tale_core.method.calibration import find_profile
+from tale_core.method.calibration import find_calibration
 from tale_core.method.method import TaleMethod
 from tale_llamaindex._calls import arun_flow, quiet_request, run_flow
 from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
 from tale_llamaindex._tracking import Question
-from tale_llamaindex.reasoning_controls import NativeKnobs
+from tale_llamaindex.reasoning_controls import ModelControls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.models.reasoning_controls import Knobs
-    from tale_core.types import ChooseLever, Estimator, ModelCall, Style
+    from tale_core.models.reasoning_controls import ReasoningControl
+    from tale_core.types import ChooseControl, Estimator, ModelCall, Strategy
     from tale_llamaindex._calls import Request
 
 
 class Options(TypedDict, total=False):
-    """How to ask under a budget; what is left out comes from the profile, or else is the default."""
+    """How to ask under a budget; what is left out comes from the calibration, or else is the default."""
 
     estimator: Estimator | LLM | str | int | None
     """An estimator, another LLM or a string that names one, or a number of output tokens."""
     policy: BudgetPolicy | None
     """Bounds of the budget, and what to do when an answer does not keep it."""
-    style: str | Style | None
-    """A prompt style or its name."""
+    strategy: str | Strategy | None
+    """A prompt strategy or its name."""
     language: str
     """Language of the prompt, or ``"auto"`` to follow the question's script."""
-    profile: Profile | str | Path | None
+    calibration: Calibration | str | Path | None
     """What was measured about the LLM, or a path to it; None for the shipped one, if any."""
-    knobs: Knobs
+    reasoning_control: ReasoningControl
     """What may carry a budget to the LLM."""
 
 
@@ -55,10 +55,10 @@ class Setup:
     """Answers."""
     method: TaleMethod
     """How it is asked."""
-    reasoner: NativeKnobs
-    """The knobs of the LLM that answers."""
-    estimator: NativeKnobs
-    """The knobs of the LLM that estimates; usually the same."""
+    reasoner: ModelControls
+    """The reasoning controls of the LLM that answers."""
+    estimator: ModelControls
+    """The reasoning controls of the LLM that estimates; usually the same."""
 
     @classmethod
     def of(cls, llm: LLM, **options: Unpack[Options]) -> Setup:
@@ -74,25 +74,25 @@ class Setup:
         method = TaleMethod(
             estimator=estimator,
             policy=options.get("policy"),
-            style=options.get("style"),
+            strategy=options.get("strategy"),
             language=options.get("language", "auto"),
-            profile=find_profile(options.get("profile"), model_name=name_of(llm)),
+            calibration=find_calibration(options.get("calibration"), model_name=name_of(llm)),
         )
-        reasoner = NativeKnobs(llm, options.get("knobs", "auto"))
+        reasoner = ModelControls(llm, options.get("reasoning_control", "auto"))
         # A server that was named stands behind this LLM, not behind another one that estimates.
-        return cls(llm, method, reasoner, reasoner if estimator_llm is llm else NativeKnobs(estimator_llm))
+        return cls(llm, method, reasoner, reasoner if estimator_llm is llm else ModelControls(estimator_llm))
 
-    def begin(self, text: str, *, shown: str | None = None, lever: ChooseLever | None = None) -> Question:
+    def begin(self, text: str, *, shown: str | None = None, control: ChooseControl | None = None) -> Question:
         """Start a question; its run id is the span around the current call.
 
         Args:
             text: What the estimator sees.
             shown: The text that the framing goes around, where it is more.
-            lever: Decides what carries the budget; None for the prompt.
+            control: Decides what carries the budget; None for the prompt.
         """
         watch()
         question_id = active_span_id.get() or str(uuid4())
-        return Question(self.method.begin(text, question_id=question_id, shown=shown, lever=lever))
+        return Question(self.method.begin(text, question_id=question_id, shown=shown, control=control))
 
     def plan(self, question: Question) -> Question:
         """Estimate the budget of a question, and return the question, ready to be asked."""
@@ -113,5 +113,5 @@ class Setup:
         llm, method = self.llm, self.method
         return (
             f"{type(llm).__name__}({llm.metadata.model_name!r}), "
-            f"estimator={method.estimator.name!r}, style={method.style.name!r}"
+            f"estimator={method.estimator.name!r}, strategy={method.strategy.name!r}"
         )

@@ -174,8 +174,8 @@ class Turns:
             return Turn(setup, known[0], conversation, endpoint, kwargs, key, plan=known[1])
         if conversation.continues:
             return None
-        lever = setup.reasoner.lever(kwargs)
-        question = setup.begin(query or conversation.text, shown=conversation.text, lever=lever)
+        control = setup.reasoner.control(kwargs)
+        question = setup.begin(query or conversation.text, shown=conversation.text, control=control)
         return Turn(setup, question, conversation, endpoint, kwargs, key)
 
     def asked(self, turn: Turn, plan: Plan) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from llama_index.core.prompts import BasePromptTemplate
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
     from tale_core.method.question import Plan
-    from tale_core.models.reasoning_controls import Knobs
-    from tale_core.types import Estimator, Style
+    from tale_core.models.reasoning_controls import ReasoningControl
+    from tale_core.types import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
 
 # What an LLM is set up with; the wrapper and the LLM inside always agree on it.
@@ -55,10 +55,10 @@ class WrappedLLM(LLM):
         *,
         estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
-        knobs: Knobs = "auto",
+        calibration: Calibration | str | Path | None = None,
+        reasoning_control: ReasoningControl = "auto",
     ) -> None:
         inner = open_llm(llm)
         super().__init__(llm=inner, **{name: getattr(inner, name) for name in _SHARED})
@@ -66,10 +66,10 @@ class WrappedLLM(LLM):
             inner,
             estimator=estimator,
             policy=policy,
-            style=style,
+            strategy=strategy,
             language=language,
-            profile=profile,
-            knobs=knobs,
+            calibration=calibration,
+            reasoning_control=reasoning_control,
         )
 
     @classmethod

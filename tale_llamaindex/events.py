@@ -24,7 +24,7 @@ class TALEBudgetEvent(BudgetEvent, BaseEvent):
     """A budget was chosen for a question, before the question was asked.
 
     Example:
-        >>> event = TALEBudgetEvent(question_id="1", budget=40, source="zero-shot", style="tale")
+        >>> event = TALEBudgetEvent(question_id="1", budget=40, source="zero-shot", strategy="tale")
         >>> event.class_name(), event.record.budget
         ('TALEBudgetEvent', 40)
     """

@@ -207,14 +207,14 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
         llm: An LLM object, ``"local"``, ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or
             None for ``Settings.llm``.
         estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            profile's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the profile's or
-            else the defaults.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget or else the zero-shot estimator.
+        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
+            calibration's or else the defaults.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
-        knobs: What may carry the budget: ``"auto"`` takes the LLM's own knob where it is known to think, else
-            the prompt; see `tale_core.models.reasoning_controls.Knobs`.
+        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        reasoning_control: What may carry the budget: ``"auto"`` takes the LLM's own reasoning control where it
+            is known to think, else the prompt; see `tale_core.models.reasoning_controls.ReasoningControl`.
 
     Raises:
         InvalidValueError: A value that cannot be meant; its subclasses say which.

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from llama_index.core.prompts.mixin import PromptMixinType
     from llama_index.core.schema import NodeWithScore, QueryBundle
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Style
+    from tale_core.types import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question
 
@@ -46,15 +46,15 @@ class TALEQueryEngine(BaseQueryEngine):
     Args:
         query_engine: An engine that retrieves and synthesizes, such as ``index.as_query_engine()``, or a
             retriever. The engine itself is not changed.
-        llm: The LLM to estimate with, and whose shipped profile is used; with a retriever also the LLM that
+        llm: The LLM to estimate with, and whose shipped calibration is used; with a retriever also the LLM that
             answers. An LLM object, a string as for `TALELLM`, or None for the engine's own.
         estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            profile's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the profile's or
-            else the defaults. A stream is never asked again.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget or else the zero-shot estimator.
+        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
+            calibration's or else the defaults. A stream is never asked again.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
         callback_manager: The callback manager; None for the engine's.
 
     Raises:
@@ -76,9 +76,9 @@ class TALEQueryEngine(BaseQueryEngine):
         *,
         estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         engine, synthesizer = _parts(query_engine, llm)
@@ -88,9 +88,9 @@ class TALEQueryEngine(BaseQueryEngine):
                 llm=llm,
                 estimator=estimator,
                 policy=policy,
-                style=style,
+                strategy=strategy,
                 language=language,
-                profile=profile,
+                calibration=calibration,
             )
         self._synthesizer = synthesizer
         self._engine: Any = copy.copy(engine)  # the caller's engine goes on as it is

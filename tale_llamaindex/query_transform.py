@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Style
+    from tale_core.types import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question
 
@@ -39,19 +39,19 @@ class TALEQueryTransform(BaseQueryTransform):
     the query as it is, budget and all; with `TALEQueryEngine` they do not.
 
     Args:
-        llm: The LLM to estimate with, and whose shipped profile is used: an LLM object, ``"local"``,
+        llm: The LLM to estimate with, and whose shipped calibration is used: an LLM object, ``"local"``,
             ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or None for ``Settings.llm``.
         estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            profile's budget or else the zero-shot estimator.
-        policy: Bounds of the budget; None for the profile's or else the defaults. Where a profile would ask
-            again, the transform does not: it never sees the answer.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget or else the zero-shot estimator.
+        policy: Bounds of the budget; None for the calibration's or else the defaults. Where a calibration
+            would ask again, the transform does not: it never sees the answer.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
 
     Raises:
         InvalidValueError: The policy asks to retry or to raise, which only who sees the answer can do.
-        UnknownStyleError: No style of that name.
+        UnknownStrategyError: No strategy of that name.
         NotAChatModelError: ``llm`` is neither an LLM nor a string.
         UnknownModelError: ``llm`` is a string that names no model.
 
@@ -72,18 +72,18 @@ class TALEQueryTransform(BaseQueryTransform):
         *,
         estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
     ) -> None:
         super().__init__()
         self._setup = Setup.of(
             inner_of(open_llm(llm)),
             estimator=estimator,
             policy=policy,
-            style=style,
+            strategy=strategy,
             language=language,
-            profile=profile,
+            calibration=calibration,
         )
         _check_can_be_kept(self._setup.method.policy, own=policy is not None)
 
@@ -125,7 +125,7 @@ class TALEQueryTransform(BaseQueryTransform):
         return {}
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        """Do nothing: styles are chosen at construction."""
+        """Do nothing: strategies are chosen at construction."""
 
     def __repr__(self) -> str:
         return f"TALEQueryTransform({self._setup.describe()})"
@@ -152,7 +152,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
 
 
 def _check_can_be_kept(policy: BudgetPolicy, *, own: bool) -> None:
-    """Refuse what only who sees the answer can do; a profile's second try is an extra that is left out."""
+    """Refuse what only who sees the answer can do; a calibration's second try is an extra that is left out."""
     for name, action in policy.reactions.items():
         if action == "raise" or (own and action == "retry"):
             raise InvalidValueError(

@@ -1,11 +1,11 @@
-"""Native knobs in LlamaIndex: which lever carries a budget to an LLM, and how the LLM is asked so."""
+"""Reasoning controls in LlamaIndex: which control carries a budget to an LLM, and how the LLM is asked so."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from tale_core.models.providers import named_server
-from tale_core.models.reasoning_controls import Knobs, check_knobs, choose, quiet
+from tale_core.models.reasoning_controls import ReasoningControl, check_reasoning_control, choose, quiet
 from tale_llamaindex._provider_params import Request, Wanted, dialect_of
 
 if TYPE_CHECKING:
@@ -13,57 +13,57 @@ if TYPE_CHECKING:
 
     from llama_index.core.llms import LLM
 
-    from tale_core.types import ChooseLever, KnobSetting, ModelCall
+    from tale_core.types import ChooseControl, ControlSetting, ModelCall
 
 
-class NativeKnobs:
-    """The knobs of an LLM; the LLM itself is never touched.
+class ModelControls:
+    """The reasoning controls of an LLM; the LLM itself is never touched.
 
     Known are `OpenAI`, `OpenAIResponses`, `OpenAILike`, `Anthropic` and `GoogleGenAI`, and their subclasses.
 
     Args:
         llm: The LLM.
-        knobs: What may carry a budget; see `tale_core.models.reasoning_controls.Knobs`.
+        reasoning_control: What may carry a budget; see `tale_core.models.reasoning_controls.ReasoningControl`.
 
     Raises:
         InvalidValueError: An unknown choice, or one that this LLM cannot keep.
 
     Example:
         >>> from llama_index.core.llms import MockLLM
-        >>> knobs = NativeKnobs(MockLLM())
-        >>> setting = knobs.lever({})(60)  # for a gpt-5-mini: effort, minimal
-        >>> setting.lever, setting.why
-        ('prompt', 'no native knob is known for MockLLM')
-        >>> llm, arguments = knobs.asked(setting, {"stop": ["."]})
+        >>> reasoning_control = ModelControls(MockLLM())
+        >>> setting = reasoning_control.control({})(60)  # for a gpt-5-mini: effort, minimal
+        >>> setting.control, setting.why
+        ('prompt', 'no reasoning control is known for MockLLM')
+        >>> llm, arguments = reasoning_control.asked(setting, {"stop": ["."]})
         >>> llm.complete("How many eggs are in four dozen?", **arguments).text
         'How many eggs are in four dozen?'
     """
 
-    def __init__(self, llm: LLM, knobs: str = "auto") -> None:
+    def __init__(self, llm: LLM, reasoning_control: str = "auto") -> None:
         self.llm = llm
-        self._knobs: Knobs = check_knobs(knobs)
-        self._dialect = dialect_of(llm, named_server(self._knobs))
-        check_knobs(knobs, self._dialect.read(Request(llm, {})))
+        self._reasoning_control: ReasoningControl = check_reasoning_control(reasoning_control)
+        self._dialect = dialect_of(llm, named_server(self._reasoning_control))
+        check_reasoning_control(reasoning_control, self._dialect.read(Request(llm, {})))
         self._copies: dict[str, LLM] = {}
 
-    def lever(self, arguments: Mapping[str, Any]) -> ChooseLever:
-        """Return what decides about the lever of a call.
+    def control(self, arguments: Mapping[str, Any]) -> ChooseControl:
+        """Return what decides about the control of a call.
 
         Args:
             arguments: What the caller passes to the LLM with this call.
         """
         controls = self._dialect.read(Request(self.llm, arguments))
 
-        def decide(budget: int) -> KnobSetting:
-            return choose(budget, controls, self._knobs)
+        def decide(budget: int) -> ControlSetting:
+            return choose(budget, controls, self._reasoning_control)
 
         return decide
 
-    def asked(self, setting: KnobSetting | None, arguments: Mapping[str, Any]) -> tuple[LLM, dict[str, Any]]:
+    def asked(self, setting: ControlSetting | None, arguments: Mapping[str, Any]) -> tuple[LLM, dict[str, Any]]:
         """Return the LLM to ask and the arguments to ask it with.
 
         Args:
-            setting: The lever of the call; None where there is no budget.
+            setting: The control of the call; None where there is no budget.
             arguments: What the caller passes to the LLM with this call.
         """
         if setting is None or not setting.native:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from llama_index.core.prompts.mixin import PromptDictType
     from llama_index.core.schema import NodeWithScore, QueryType
 
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Style
+    from tale_core.types import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question
 
@@ -61,15 +61,15 @@ class TALESynthesizer(BaseSynthesizer):
 
     Args:
         synthesizer: The synthesizer that answers, of any response mode; None for the default, ``compact``.
-        llm: The LLM to estimate with, and whose shipped profile is used; with no synthesizer also the LLM that
-            answers. An LLM object, a string as for `TALELLM`, or None for the synthesizer's own.
+        llm: The LLM to estimate with, and whose shipped calibration is used; with no synthesizer also the LLM
+            that answers. An LLM object, a string as for `TALELLM`, or None for the synthesizer's own.
         estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            profile's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the profile's or
-            else the defaults. A stream is never asked again.
-        style: A prompt style or its name; None for the profile's or else ``"tale"``.
+            calibration's budget or else the zero-shot estimator.
+        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
+            calibration's or else the defaults. A stream is never asked again.
+        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
 
     Raises:
         InvalidValueError: A value that cannot be meant; its subclasses say which.
@@ -91,9 +91,9 @@ class TALESynthesizer(BaseSynthesizer):
         llm: LLMLike = None,
         estimator: Estimator | LLM | str | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | str | Path | None = None,
+        calibration: Calibration | str | Path | None = None,
     ) -> None:
         if synthesizer is None:
             synthesizer = get_response_synthesizer(llm=open_llm(llm))
@@ -113,9 +113,9 @@ class TALESynthesizer(BaseSynthesizer):
             inner_of(inner._llm if llm is None else open_llm(llm)),
             estimator=estimator,
             policy=policy,
-            style=style,
+            strategy=strategy,
             language=language,
-            profile=profile,
+            calibration=calibration,
         )
 
     def begin(self, query: str) -> Question | None:

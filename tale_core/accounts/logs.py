@@ -58,8 +58,8 @@ def _line(event: Event) -> _Line:
 
 
 def _budget_line(event: BudgetEvent) -> _Line:
-    message = "question %s: budget %s from %s, estimate %s, style %s, lever %s"
-    values = (event.question_id, event.budget, event.source, event.estimate, event.style, event.lever)
+    message = "question %s: budget %s from %s, estimate %s, strategy %s, control %s"
+    values = (event.question_id, event.budget, event.source, event.estimate, event.strategy, event.control)
     return logging.DEBUG, message, values
 
 

@@ -131,10 +131,14 @@ class OpenTelemetrySink:
         )
 
     def _budgeted(self, event: BudgetEvent) -> None:
-        chosen = {"tale.budget.source": event.source, "tale.style": event.style, "tale.lever.name": event.lever}
+        chosen = {
+            "tale.budget.source": event.source,
+            "tale.strategy": event.strategy,
+            "tale.control.name": event.control,
+        }
         if event.budget is not None:
             self._budgets.record(event.budget, _present({**self._constant, **chosen}))
-        value = None if event.lever_value is None else str(event.lever_value)
+        value = None if event.control_value is None else str(event.control_value)
         self._tell(
             "tale.budget",
             {
@@ -142,8 +146,8 @@ class OpenTelemetrySink:
                 **chosen,
                 "tale.budget.tokens": event.budget,
                 "tale.budget.estimate": event.estimate,
-                "tale.lever.value": value,
-                "tale.lever.why": event.lever_why or None,
+                "tale.control.value": value,
+                "tale.control.why": event.control_why or None,
             },
         )
 
@@ -212,7 +216,7 @@ def _call_attributes(event: UsageEvent) -> Attributes:
         "gen_ai.operation.name": _OPERATION,
         "gen_ai.response.model": event.model,
         "tale.role": event.role,
-        "tale.style": event.style,
+        "tale.strategy": event.strategy,
         "tale.counted": event.usage.source,
     }
 

@@ -21,7 +21,7 @@ class FixedEstimator:
         if type(tokens) is not int or tokens < 1:  # True is an int, and no budget
             raise InvalidValueError(
                 f"a token budget is a whole number of at least 1, got {tokens!r}; "
-                "for no budget at all use style='vanilla'"
+                "for no budget at all use strategy='vanilla'"
             )
         self.tokens = tokens
 

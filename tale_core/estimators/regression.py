@@ -99,7 +99,7 @@ class RegressionEstimator:
         return self._ready().pipeline
 
     def fit(self, traces: Iterable[SearchTrace], *, zero_shot: Mapping[str, int | None] | None = None) -> Self:
-        """Fit to searches of one model in one style, and cross-validate.
+        """Fit to searches of one model in one strategy, and cross-validate.
 
         Args:
             traces: Finished searches; those that found no budget are counted and left out.
@@ -107,7 +107,7 @@ class RegressionEstimator:
                 beside the regression.
 
         Raises:
-            InvalidValueError: Too few questions, the same budget for all, or several models or styles.
+            InvalidValueError: Too few questions, the same budget for all, or several models or strategies.
             MissingExtraError: The extra ``learn`` is not installed.
         """
         kept = list(traces)
@@ -116,7 +116,7 @@ class RegressionEstimator:
             examples,
             zero_shot=zero_shot,
             model=only((probe.model for trace in kept for probe in trace.probes), "models"),
-            style=only((trace.settings.style for trace in kept), "styles"),
+            strategy=only((trace.settings.strategy for trace in kept), "strategies"),
             skipped=len(kept) - len(examples),
         )
 
@@ -126,7 +126,7 @@ class RegressionEstimator:
         *,
         zero_shot: Mapping[str, int | None] | None = None,
         model: str = "",
-        style: str = "",
+        strategy: str = "",
         skipped: int = 0,
     ) -> Self:
         """Fit to questions with their budgets, and cross-validate.
@@ -135,7 +135,7 @@ class RegressionEstimator:
             examples: Questions with budgets in output tokens.
             zero_shot: As in `fit`.
             model: The model whose answers were searched.
-            style: The prompt style of the searches.
+            strategy: The prompt strategy of the searches.
             skipped: Searches that found no budget, for the record.
 
         Raises:
@@ -159,7 +159,7 @@ class RegressionEstimator:
             examples=len(examples),
             skipped=skipped,
             model=model,
-            style=style,
+            strategy=strategy,
             date=datetime.now(timezone.utc).date().isoformat(),
             quantile=self.quantile,
             lowest=min(budgets),

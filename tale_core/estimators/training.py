@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tale_core.errors import InvalidValueError
 from tale_core.search.curves import BudgetRange
-from tale_core.types import Record
+from tale_core.types import STORED_STRATEGY, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,8 +110,8 @@ class FitFacts(Record):
     """Searches without a budget that is both correct and cheaper: nothing to learn from."""
     model: str = ""
     """The model whose answers were searched."""
-    style: str = ""
-    """The prompt style of the searches."""
+    strategy: str = Field(default="", validation_alias=STORED_STRATEGY)
+    """The prompt strategy of the searches."""
     date: str
     """Day of the fit, ISO 8601."""
     quantile: float

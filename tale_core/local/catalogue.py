@@ -32,7 +32,7 @@ class EmbeddedModel(Record):
     """One model whose exact weights are known."""
 
     name: str
-    """The name everywhere: on the command line, in profiles, and as the server reports it."""
+    """The name everywhere: on the command line, in calibrations, and as the server reports it."""
     title: str
     """The name for people."""
     size: int = Field(gt=0)

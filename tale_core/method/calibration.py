@@ -1,4 +1,4 @@
-"""Profile: how one model is best asked, and on what evidence."""
+"""Calibration: how one model is best asked, and on what evidence."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
-from tale_core.prompts.strategies import Exemplar, ExemplarStyle, get_style
-from tale_core.types import Record, Style
+from tale_core.prompts.strategies import Exemplar, ExemplarStrategy, get_strategy
+from tale_core.types import STORED_STRATEGY, Record, Strategy
 
 
 class Measured(Record):
@@ -22,20 +22,20 @@ class Measured(Record):
 
 
 class Evidence(Record):
-    """What a profile's choice rests on: both ways of asking, on the same questions."""
+    """What a calibration's choice rests on: both ways of asking, on the same questions."""
 
     data: str
     """The questions, with the slice that was used; none of them was used to choose."""
     questions: int = Field(ge=1)
     """How many questions both ways answered."""
     accuracy: Measured
-    """Share of correct answers with the profile."""
+    """Share of correct answers with the calibration."""
     baseline_accuracy: Measured
     """Share of correct answers with vanilla chain of thought."""
     accuracy_change: Measured
-    """Paired change of the share of correct answers, profile minus vanilla."""
+    """Paired change of the share of correct answers, calibration minus vanilla."""
     net_tokens: float
-    """Mean output tokens a question with the profile, estimator included."""
+    """Mean output tokens a question with the calibration, estimator included."""
     baseline_tokens: float
     """Mean output tokens a question with vanilla chain of thought."""
     token_ratio: Measured
@@ -52,7 +52,7 @@ class Evidence(Record):
         )
 
 
-class ProfilePoint(Record):
+class CalibrationPoint(Record):
     """One point of a model's elasticity curve."""
 
     budget: int | None
@@ -78,29 +78,29 @@ class Trained(Record):
     """How many lines those are."""
 
 
-class Profile(Record):
-    """What is known about one model: the style it obeys, a budget that works, its bounds.
+class Calibration(Record):
+    """What is known about one model: the strategy it obeys, a budget that works, its bounds.
 
-    Whatever a caller names explicitly wins over the profile.
+    Whatever a caller names explicitly wins over the calibration.
     """
 
     model: str = Field(min_length=1)
     """The model's name, as its server reports it."""
-    style: str
-    """Name of the prompt style that the model obeys; ``"vanilla"`` when no budget was found to help."""
+    strategy: str = Field(validation_alias=STORED_STRATEGY)
+    """Name of the prompt strategy that the model obeys; ``"vanilla"`` when no budget was found to help."""
     budget: int | None = Field(default=None, ge=1)
     """One budget for every question, in output tokens, where the model's own estimates are of no use; None
     leaves the estimate to the zero-shot estimator."""
     policy: BudgetPolicy = BudgetPolicy()
     """Floor, multiplier and thresholds that fit the model."""
     estimator: str | None = None
-    """File of a fitted estimator (``tale fit``), where it predicts better than one number does; in a profile's
-    file its path is relative to the profile."""
+    """File of a fitted estimator (``tale fit``), where it predicts better than one number does; its path is
+    relative to the calibration's file."""
     exemplars: dict[int, tuple[Exemplar, ...]] = Field(default_factory=dict)
-    """Worked examples by the length of their solutions, for the ``exemplars`` style; empty uses those that
-    come with the style."""
-    curve: tuple[ProfilePoint, ...] = ()
-    """The measured elasticity curve of the chosen style."""
+    """Worked examples by the length of their solutions, for the ``exemplars`` strategy; empty uses those that
+    come with the strategy."""
+    curve: tuple[CalibrationPoint, ...] = ()
+    """The measured elasticity curve of the chosen strategy."""
     evidence: tuple[Evidence, ...] = ()
     """What was measured on questions that were not used to choose."""
     chosen_on: str = ""
@@ -115,79 +115,84 @@ class Profile(Record):
     """What the model was trained from, where it was trained to be concise by itself."""
 
     @classmethod
-    def load(cls, path: str | Path) -> Profile:
-        """Read a profile from a JSON file.
+    def load(cls, path: str | Path) -> Calibration:
+        """Read a calibration from a JSON file.
 
         Raises:
-            InvalidValueError: The file is missing, or is no profile.
+            InvalidValueError: The file is missing, or is no calibration.
         """
         try:
             found = cls.model_validate_json(Path(path).read_bytes())
         except OSError as exc:
-            raise InvalidValueError(f"cannot read profile {str(path)!r}: {exc.strerror}") from exc
+            raise InvalidValueError(f"cannot read calibration {str(path)!r}: {exc.strerror}") from exc
         except ValidationError as exc:
-            raise InvalidValueError.from_validation(f"profile {str(path)!r}", exc) from exc
+            raise InvalidValueError.from_validation(f"calibration {str(path)!r}", exc) from exc
         if found.estimator is None:
             return found
         beside = Path(path).resolve().parent / found.estimator
         return found.model_copy(update={"estimator": str(beside)})
 
     def save(self, path: str | Path) -> None:
-        """Write the profile to a JSON file."""
+        """Write the calibration to a JSON file."""
         written = self
         if self.estimator is not None:
             relative = os.path.relpath(self.estimator, Path(path).resolve().parent)
             written = self.model_copy(update={"estimator": Path(relative).as_posix()})
         Path(path).write_text(written.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
 
-    def for_model(self, model: str) -> Profile:
-        """Return the same profile for another model, on the caller's own responsibility.
+    def for_model(self, model: str) -> Calibration:
+        """Return the same calibration for another model, on the caller's own responsibility.
 
         Args:
             model: The other model's name.
         """
         return self.model_copy(update={"model": model})
 
-    def prompt_style(self) -> Style:
-        """Return the style, with the profile's own examples where it has some.
+    def prompt_strategy(self) -> Strategy:
+        """Return the strategy, with the calibration's own examples where it has some.
 
         Raises:
-            UnknownStyleError: No style of that name is registered.
+            UnknownStrategyError: No strategy of that name is registered.
         """
-        style = get_style(self.style)
-        if self.exemplars and isinstance(style, ExemplarStyle):
-            return style.model_copy(update={"levels": self.exemplars})
-        return style
+        strategy = get_strategy(self.strategy)
+        if self.exemplars and isinstance(strategy, ExemplarStrategy):
+            return strategy.model_copy(update={"levels": self.exemplars})
+        return strategy
 
 
-def find_profile(profile: Profile | str | Path | None, *, model_name: str | None = None) -> Profile | None:
-    """Return the profile to use.
+def find_calibration(
+    calibration: Calibration | str | Path | None, *, model_name: str | None = None
+) -> Calibration | None:
+    """Return the calibration to use.
 
     Args:
-        profile: A profile, the path of one, or None to look for a shipped one.
+        calibration: A calibration, the path of one, or None to look for a shipped one.
         model_name: The name of the model that will be asked, as far as it is known.
 
     Returns:
-        The profile, or None when none was named and none is shipped for the model.
+        The calibration, or None when none was named and none is shipped for the model.
 
     Raises:
-        InvalidValueError: The profile was measured on another model, or cannot be read.
+        InvalidValueError: The calibration was measured on another model, or cannot be read.
     """
-    if profile is None:
+    if calibration is None:
         return SHIPPED.get(model_name.lower()) if model_name else None
-    found = profile if isinstance(profile, Profile) else Profile.load(profile)
+    found = calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)
     if model_name and found.model.lower() != model_name.lower():
         raise InvalidValueError(
-            f"this profile was measured on {found.model!r}, not on {model_name!r}; measure one with "
-            f"`tale tune`, or take it over knowingly: profile.for_model({model_name!r})"
+            f"this calibration was measured on {found.model!r}, not on {model_name!r}; measure one with "
+            f"`tale tune`, or take it over knowingly: calibration.for_model({model_name!r})"
         )
     return found
 
 
-def _read_shipped() -> dict[str, Profile]:
+def _read_shipped() -> dict[str, Calibration]:
     folder = Path(__file__).parent / "calibrations"
-    return {profile.model.lower(): profile for profile in map(Profile.load, sorted(folder.glob("*.json")))}
+    return {
+        calibration.model.lower(): calibration
+        for calibration in map(Calibration.load, sorted(folder.glob("*.json")))
+    }
 
 
-SHIPPED: dict[str, Profile] = _read_shipped()
-"""Measured profiles of the models that can be embedded, by model name in lower case."""
+SHIPPED: dict[str, Calibration] = _read_shipped()
+"""Measured calibrations of the models that can be embedded, by model name in lower case."""

@@ -10,7 +10,7 @@ from tale_core.method.arithmetic import find_slips
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tale_core.method.calibration import ProfilePoint
+    from tale_core.method.calibration import CalibrationPoint
     from tale_core.method.policy import BudgetPolicy
     from tale_core.types import ModelReply, Usage
 
@@ -23,7 +23,7 @@ def observe(
     policy: BudgetPolicy,
     reasons: bool = True,
     question_id: str = "",
-    curve: Sequence[ProfilePoint] = (),
+    curve: Sequence[CalibrationPoint] = (),
 ) -> tuple[ElasticityEvent, ...]:
     """Return the events that one answer shows.
 
@@ -37,7 +37,8 @@ def observe(
         policy: The thresholds.
         reasons: Whether the prompt asked for reasoning.
         question_id: Copied into the events.
-        curve: What budgets usually take on this model, from its profile; without one no rebound can be told.
+        curve: What budgets usually take on this model, from its calibration; without one no rebound can be
+            told.
     """
     actual = usage.output_tokens
     kinds: list[tuple[ElasticityKind, str]] = []
@@ -71,7 +72,7 @@ def observe(
     )
 
 
-def _cheapest_above(curve: Sequence[ProfilePoint], budget: int | None) -> ProfilePoint | None:
+def _cheapest_above(curve: Sequence[CalibrationPoint], budget: int | None) -> CalibrationPoint | None:
     """Return what usually takes the fewest tokens of all larger budgets."""
     larger = [
         point for point in curve if budget is not None and point.budget is not None and point.budget > budget

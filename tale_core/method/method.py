@@ -1,6 +1,6 @@
 """The method: estimate a budget, ask under it, watch what the answer really took (arXiv 2412.18547, section 4).
 
-`TaleMethod` holds the choices (estimator, policy, style); `TaleMethod.begin` starts one question. An adapter
+`TaleMethod` holds the choices (estimator, policy, strategy); `TaleMethod.begin` starts one question. An adapter
 then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
 it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events.
 """
@@ -15,31 +15,31 @@ from tale_core.errors import (
 from tale_core.estimators import FixedEstimator, RegressionEstimator, ZeroShotEstimator
 from tale_core.method.policy import BudgetPolicy
 from tale_core.method.question import QuestionRun
-from tale_core.prompts.strategies import get_style
+from tale_core.prompts.strategies import get_strategy
 from tale_core.types import (
-    ChooseLever,
+    ChooseControl,
     Estimator,
     Learner,
-    Style,
+    Strategy,
 )
 
 if TYPE_CHECKING:
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
 
 
 class TaleMethod:
     """The choices that make up one way of asking under a budget.
 
     Args:
-        estimator: An estimator, a number of output tokens, or None for the profile's or else the zero-shot
+        estimator: An estimator, a number of output tokens, or None for the calibration's or else the zero-shot
             estimator.
-        policy: Bounds and reactions; None for the profile's or else the defaults.
-        style: A style or its name; None for the profile's or else ``"tale"``.
+        policy: Bounds and reactions; None for the calibration's or else the defaults.
+        strategy: A strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the framing, or ``"auto"`` to follow the question's script.
-        profile: What was measured about the model; fills in what is None above.
+        calibration: What was measured about the model; fills in what is None above.
 
     Raises:
-        UnknownStyleError: No style of that name.
+        UnknownStrategyError: No strategy of that name.
         InvalidValueError: The estimator is neither an estimator nor a number of at least 1.
     """
 
@@ -48,23 +48,23 @@ class TaleMethod:
         *,
         estimator: Estimator | int | None = None,
         policy: BudgetPolicy | None = None,
-        style: str | Style | None = None,
+        strategy: str | Strategy | None = None,
         language: str = "auto",
-        profile: Profile | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        if estimator is None and profile is not None:
-            estimator = _measured_estimator(profile)
-        if policy is None and profile is not None:
-            policy = profile.policy
-        if style is None:
-            style = "tale" if profile is None else profile.prompt_style()
+        if estimator is None and calibration is not None:
+            estimator = _measured_estimator(calibration)
+        if policy is None and calibration is not None:
+            policy = calibration.policy
+        if strategy is None:
+            strategy = "tale" if calibration is None else calibration.prompt_strategy()
         self.estimator = as_estimator(estimator)
         self.policy = _checked_policy(policy)
-        self.style = get_style(style)
+        self.strategy = get_strategy(strategy)
         self.language = language
-        self.curve = () if profile is None else profile.curve
+        self.curve = () if calibration is None else calibration.curve
         self.learner = self.estimator if isinstance(self.estimator, Learner) else None
-        self.style.frame("", self.policy.floor, language=language)  # an unknown language fails here
+        self.strategy.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
     def begin(
         self,
@@ -73,7 +73,7 @@ class TaleMethod:
         question_id: str = "",
         shown: str | None = None,
         context: str | None = None,
-        lever: ChooseLever | None = None,
+        control: ChooseControl | None = None,
         journaled: bool = True,
     ) -> QuestionRun:
         """Start one question.
@@ -84,7 +84,8 @@ class TaleMethod:
             question_id: The framework's run id, copied into every event.
             shown: The text that the framing goes around, where it is more than the question.
             context: The text that the estimator sees, where it is more than the question.
-            lever: Decides what carries the budget; None for the prompt. A native knob takes the place of the
+            control: Decides what carries the budget; None for the prompt. A reasoning control takes the place
+                of the
                 whole framing: a model that thinks by itself, told to think step by step as well, writes its
                 reasoning twice.
             journaled: Whether anybody will drain the journal; without it budgets and usages are not even built.
@@ -95,7 +96,7 @@ class TaleMethod:
             question_id=question_id,
             shown=shown,
             context=context,
-            lever=lever,
+            control=control,
             journaled=journaled,
         )
 
@@ -122,8 +123,10 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
     )
 
 
-def _measured_estimator(profile: Profile) -> Estimator | int | None:
-    return profile.budget if profile.estimator is None else RegressionEstimator.load(profile.estimator)
+def _measured_estimator(calibration: Calibration) -> Estimator | int | None:
+    return (
+        calibration.budget if calibration.estimator is None else RegressionEstimator.load(calibration.estimator)
+    )
 
 
 def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:

@@ -20,15 +20,15 @@ from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Journ
 from tale_core.flows import observed
 from tale_core.method.arithmetic import find_slips
 from tale_core.method.elasticity import observe
-from tale_core.models.reasoning_controls import prompt_lever
+from tale_core.models.reasoning_controls import prompt_control
 from tale_core.prompts.strategies import correction
 from tale_core.types import (
     Budget,
-    ChooseLever,
+    ChooseControl,
+    ControlSetting,
     Estimate,
     Flow,
     Framing,
-    KnobSetting,
     ModelCall,
     ModelReply,
     Record,
@@ -52,15 +52,15 @@ class Plan(Record):
     question: str
     """The question, unframed."""
     budget: Budget
-    """The budget that the framing or a native knob carries."""
+    """The budget that the framing or a reasoning control carries."""
     framing: Framing
     """What goes around the question."""
-    style: str
-    """Name of the prompt style."""
+    strategy: str
+    """Name of the prompt strategy."""
     reasons: bool = True
     """Whether the prompt asks for reasoning."""
-    setting: KnobSetting | None = None
-    """The lever that carries the budget; None without a budget."""
+    setting: ControlSetting | None = None
+    """The control that carries the budget; None without a budget."""
     attempt: int = 1
     """1 for the first asking, 2 for the first retry, ..."""
 
@@ -95,14 +95,21 @@ class Answer(Record):
         """Return what adapters attach to their own message: plain, JSON-ready data."""
         estimate = self.estimate_usage
         setting = self.plan.setting
+        control = None if setting is None else setting.control
+        value = None if setting is None else setting.value
+        why = "" if setting is None else setting.why
         return {
             "budget": self.plan.budget.tokens,
             "source": self.plan.budget.source,
             "estimate": self.plan.budget.estimate,
-            "style": self.plan.style,
-            "lever": None if setting is None else setting.lever,
-            "lever_value": None if setting is None else setting.value,
-            "lever_why": "" if setting is None else setting.why,
+            "strategy": self.plan.strategy,
+            "style": self.plan.strategy,  # the former names stay: keys are only ever added
+            "reasoning_control": control,
+            "reasoning_control_value": value,
+            "reasoning_control_why": why,
+            "lever": control,
+            "lever_value": value,
+            "lever_why": why,
             "attempts": self.plan.attempt,
             "estimate_usage": None if estimate is None else dict(vars(estimate)),
             "reason_usage": dict(vars(self.reason_usage)),
@@ -124,11 +131,11 @@ class QuestionRun:
         question_id: str = "",
         shown: str | None = None,
         context: str | None = None,
-        lever: ChooseLever | None = None,
+        control: ChooseControl | None = None,
         journaled: bool = True,
     ) -> None:
         self.method = method
-        self.lever = prompt_lever if lever is None else lever
+        self.control = prompt_control if control is None else control
         self.question = question
         self.shown = question if shown is None else shown
         self.context = question if context is None else context
@@ -148,9 +155,9 @@ class QuestionRun:
         """Estimate, and return how to ask. Makes no call that the user sees."""
         budget = _NO_BUDGET
         if self.question.strip():
-            if self.method.style.budgeted:
+            if self.method.strategy.budgeted:
                 budget = yield from self._budget()
-            elif isinstance(self.method.style, SelfBudgeting):
+            elif isinstance(self.method.strategy, SelfBudgeting):
                 budget = Budget(source=_SELF)
         return self._planned(budget, attempt=1)
 
@@ -320,10 +327,10 @@ class QuestionRun:
 
     def _stated(self, plan: Plan, reply: ModelReply) -> Plan:
         """Return the plan with the budget that the model stated, where it was left to the model."""
-        style = self.method.style
-        if not _left_to_model(plan.budget) or not isinstance(style, SelfBudgeting):
+        strategy = self.method.strategy
+        if not _left_to_model(plan.budget) or not isinstance(strategy, SelfBudgeting):
             return plan
-        tokens = style.stated_budget(reply.text)
+        tokens = strategy.stated_budget(reply.text)
         if tokens is not None:
             budget = Budget(tokens=tokens, source=_SELF, estimate=tokens)
             plan = plan.model_copy(update={"budget": budget})
@@ -365,7 +372,7 @@ class QuestionRun:
                 role=role,
                 usage=usage,
                 budget=None if plan is None else plan.budget.tokens,
-                style=None if plan is None else plan.style,
+                strategy=None if plan is None else plan.strategy,
                 model=reply.model,
                 finish_reason=reply.finish_reason,
                 seconds=reply.seconds,
@@ -383,18 +390,18 @@ class QuestionRun:
         return plan
 
     def _asked_under(self, budget: Budget, *, attempt: int) -> Plan:
-        style = self.method.style
+        strategy = self.method.strategy
         framing = _UNFRAMED
-        setting = None if budget.tokens is None else self.lever(budget.tokens)
+        setting = None if budget.tokens is None else self.control(budget.tokens)
         native = setting is not None and setting.native
         if self.question.strip() and not native:
-            framing = style.frame(self.question, budget.tokens, language=self.method.language)
+            framing = strategy.frame(self.question, budget.tokens, language=self.method.language)
         return Plan(
             question=self.shown,
             budget=budget,
             framing=framing,
-            style=style.name,
-            reasons=style.reasons and not native,
+            strategy=strategy.name,
+            reasons=strategy.reasons and not native,
             setting=setting,
             attempt=attempt,
         )
@@ -409,17 +416,17 @@ class QuestionRun:
                 budget=plan.budget.tokens,
                 source=plan.budget.source,
                 estimate=plan.budget.estimate,
-                style=plan.style,
-                lever=None if setting is None else setting.lever,
-                lever_value=None if setting is None else setting.value,
-                lever_why="" if setting is None else setting.why,
+                strategy=plan.strategy,
+                control=None if setting is None else setting.control,
+                control_value=None if setting is None else setting.value,
+                control_why="" if setting is None else setting.why,
             )
         )
 
     def _relaxed(self, plan: Plan, tokens: int) -> Plan | None:
-        """Plan a retry with more room; None where the knob would not move, so that nothing would change."""
+        """Plan a retry with more room; None where the reasoning control would stay as it is."""
         before = plan.setting
-        if before is not None and before.native and self.lever(tokens).value == before.value:
+        if before is not None and before.native and self.control(tokens).value == before.value:
             return None
         return self._replanned(plan, tokens)
 

@@ -22,7 +22,7 @@ from tale_core.models.model_strings import OPENAI_URL, SERVER_KEY, ModelString, 
 from tale_core.models.providers import base_controls
 from tale_core.models.reasoning_controls import LEVELS, choose, quiet
 from tale_core.parsing import strip_thinking
-from tale_core.types import FinishReason, KnobSetting, ModelReply, Usage
+from tale_core.types import ControlSetting, FinishReason, ModelReply, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -210,8 +210,8 @@ class ChatClient:
         """The API's address, fit to be shown."""
         return shown_address(self.base_url)
 
-    def lever(self, budget: int) -> KnobSetting:
-        """Decide what carries a budget to this model; see `tale_core.types.ChooseLever`."""
+    def control(self, budget: int) -> ControlSetting:
+        """Decide what carries a budget to this model; see `tale_core.types.ChooseControl`."""
         return choose(budget, self._controls())
 
     @property
@@ -247,7 +247,7 @@ class ChatClient:
         return base_controls(self.model, "openai" if self._is_openai else None)
 
     def _request(self, call: ModelCall) -> dict[str, Any]:
-        setting = call.setting or KnobSetting(lever="prompt", cap=call.max_tokens)
+        setting = call.setting or ControlSetting(control="prompt", cap=call.max_tokens)
         if call.role == "estimate":
             setting = quiet(self._controls(), call.max_tokens)
         temperature = self.temperature if call.temperature is None else call.temperature
@@ -263,7 +263,7 @@ class ChatClient:
             request["max_completion_tokens" if self._is_openai else "max_tokens"] = cap
         if call.sample:
             request["seed"] = call.sample
-        if setting.lever == "effort":
+        if setting.control == "effort":
             request["reasoning_effort"] = setting.value
         return request
 

@@ -3,7 +3,7 @@
 Read in November 2026 from: the API reference of ``reasoning_effort`` (OpenAI; Microsoft's copy lists the
 defaults by model, Vercel's page "OpenAI Reasoning" those of 5.2 and 5.4); the references of ``thinking`` and
 ``output_config`` in anthropic 2.12, and "Adaptive thinking" (Amazon Bedrock); "Gemini thinking" (Google AI);
-and the model profiles and docstrings of langchain-openai 1.7, langchain-anthropic 1.7 and langchain-google-
+and the model calibrations and docstrings of langchain-openai 1.7, langchain-anthropic 1.7 and langchain-google-
 genai 4.4. A name that is not here is unknown, and for an unknown model the prompt carries the budget.
 """
 
@@ -128,7 +128,8 @@ def documented_controls(model: str, provider: Provider | None) -> NativeControls
 
     Returns:
         The facts for a model in its default set-up, or None for a name that is not known. A model that is asked
-        with parameters of others (Claude behind OpenAI's protocol) thinks as it does, and has no knobs.
+        with parameters of others (Claude behind OpenAI's protocol) thinks as it does, and has no reasoning
+        controls.
 
     Example:
         >>> documented_controls("o3-mini-2025-01-31", "openai").levels
@@ -141,6 +142,6 @@ def documented_controls(model: str, provider: Provider | None) -> NativeControls
     for owner, families in _COMPILED.items():
         for pattern, controls in families:
             if pattern.fullmatch(model.lower()):
-                knobs = {} if owner == provider else {"levels": (), "minimum": None, "stops": False}
-                return controls.model_copy(update={"model": model, **knobs})
+                reasoning_control = {} if owner == provider else {"levels": (), "minimum": None, "stops": False}
+                return controls.model_copy(update={"model": model, **reasoning_control})
     return None

@@ -15,7 +15,7 @@ from tale_core.models.reasoning_controls import NativeControls
 
 if TYPE_CHECKING:
     from tale_core.models.model_families import Provider
-    from tale_core.types import KnobSetting
+    from tale_core.types import ControlSetting
 
 Server: TypeAlias = Literal["vllm", "sglang", "llama.cpp"]
 """OpenAI-compatible servers whose parameters are known."""
@@ -30,42 +30,42 @@ _CLAUDE_MINIMUM = (
 _TOOLS_EXCLUDE_EFFORT = re.compile(r"(?:.*/)?gpt-(?:5\.[2-9]|[6-9]).*")
 
 
-def named_server(knobs: str) -> Server | None:
-    """Return the server that a choice of knobs names, if it names one."""
-    return next((server for server in SERVERS if server == knobs), None)
+def named_server(reasoning_control: str) -> Server | None:
+    """Return the server that a choice of reasoning controls names, if it names one."""
+    return next((server for server in SERVERS if server == reasoning_control), None)
 
 
 def base_controls(
-    model: str | None, provider: Provider | None, profile: Mapping[str, Any] | None = None
+    model: str | None, provider: Provider | None, calibration: Mapping[str, Any] | None = None
 ) -> NativeControls:
     """Return what is known about a model in its default set-up.
 
     Args:
         model: Its name; None when it has none.
         provider: Whose parameters it is asked with; None when that is unknown.
-        profile: LangChain's profile of it, which wins over what is documented here.
+        calibration: LangChain's calibration of it, which wins over what is documented here.
     """
     name = model or "this model"
     known = documented_controls(name, provider) or NativeControls(model=name)
-    if not profile:
+    if not calibration:
         return known
-    levels = tuple(profile.get("reasoning_effort_levels") or known.levels)
-    default = profile.get("reasoning_effort_default") or known.level
+    levels = tuple(calibration.get("reasoning_effort_levels") or known.levels)
+    default = calibration.get("reasoning_effort_default") or known.level
     thinks = known.thinks
     if thinks is None:
-        thinks = _thinks(profile, levels, default)
-    temperature = known.temperature if profile.get("temperature", True) else "never"
+        thinks = _thinks(calibration, levels, default)
+    temperature = known.temperature if calibration.get("temperature", True) else "never"
     return known.model_copy(
         update={"levels": levels, "level": default, "thinks": thinks, "temperature": temperature}
     )
 
 
-def _thinks(profile: Mapping[str, Any], levels: tuple[str, ...], default: str | None) -> bool | None:
+def _thinks(calibration: Mapping[str, Any], levels: tuple[str, ...], default: str | None) -> bool | None:
     if default is not None:
         return default != "none"
     if "none" in levels:  # then thinking may well be off until somebody asks for it
         return None
-    return True if levels else profile.get("reasoning_output")
+    return True if levels else calibration.get("reasoning_output")
 
 
 def at_effort(controls: NativeControls, effort: str | None) -> NativeControls:
@@ -153,7 +153,7 @@ def server_controls(model: str | None) -> NativeControls:
     return NativeControls(model=model or "this model", minimum=1, stops=True)
 
 
-def server_body(server: Server, body: Mapping[str, Any] | None, setting: KnobSetting) -> dict[str, Any]:
+def server_body(server: Server, body: Mapping[str, Any] | None, setting: ControlSetting) -> dict[str, Any]:
     """Return the ``extra_body`` that carries a thinking budget to a server.
 
     Args:

@@ -1,9 +1,10 @@
-"""Native knobs: which lever carries a budget, and what it is set to.
+"""Reasoning controls: which control carries a budget, and what it is set to.
 
 A model that thinks before it answers does not keep "use less than N tokens": asked so, it may cost more than
 when it is simply asked (o3-mini: 678 output tokens against 602, at about the same accuracy, arXiv
-2412.18547). Its own knob is the better lever: an effort level, or a thinking budget in tokens. This file
-decides, purely: given the facts about a model (`NativeControls`) and a budget, the `KnobSetting`. Adapters
+2412.18547). Its own reasoning control is the better control: an effort level, or a thinking budget in tokens.
+This file
+decides, purely: given the facts about a model (`NativeControls`) and a budget, the `ControlSetting`. Adapters
 gather the facts and spell the setting in the parameters of a class.
 
 One rule holds everywhere: thinking is only ever turned down. A model that does not think as it is set up is
@@ -17,12 +18,12 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import Field
 
 from tale_core.errors import InvalidValueError
-from tale_core.types import KnobSetting, Record
+from tale_core.types import ControlSetting, Record
 
-Knobs: TypeAlias = Literal["auto", "prompt", "native", "vllm", "sglang", "llama.cpp"]
-"""How a budget may reach the model. ``auto``: the native knob where the model is known to think, else the
-prompt. ``prompt``: always the prompt. ``native``: the native knob, or an error where there is none. A server's
-name: the same for an OpenAI-compatible server of that kind, which cannot be told from its address."""
+ReasoningControl: TypeAlias = Literal["auto", "prompt", "native", "vllm", "sglang", "llama.cpp"]
+"""How a budget may reach the model. ``auto``: the reasoning control where the model is known to think, else the
+prompt. ``prompt``: always the prompt. ``native``: the reasoning control, or an error where there is none. A
+server's name: the same for an OpenAI-compatible server of that kind, which cannot be told from its address."""
 
 LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """Effort levels by rising effort, over all providers; each model accepts some of them."""
@@ -64,42 +65,46 @@ class NativeControls(Record):
     temperature: Literal["always", "quiet", "never"] = "always"
     """Whether it accepts a temperature: ``quiet`` means only while it does not think."""
     obstacle: str = ""
-    """What rules the native knob out in this request, in words."""
+    """What rules the reasoning control out in this request, in words."""
 
 
-def prompt_lever(budget: int) -> KnobSetting:
-    """Let the prompt carry the budget, whatever the model; see `tale_core.types.ChooseLever`."""
+def prompt_control(budget: int) -> ControlSetting:
+    """Let the prompt carry the budget, whatever the model; see `tale_core.types.ChooseControl`."""
     del budget
-    return KnobSetting(lever="prompt")
+    return ControlSetting(control="prompt")
 
 
-def choose(budget: int, controls: NativeControls, knobs: Knobs = "auto") -> KnobSetting:
-    """Decide which lever carries a budget.
+def choose(
+    budget: int, controls: NativeControls, reasoning_control: ReasoningControl = "auto"
+) -> ControlSetting:
+    """Decide which control carries a budget.
 
     Args:
         budget: Output tokens, at least 1.
         controls: What is known about the model and the request.
-        knobs: What the caller allows.
+        reasoning_control: What the caller allows.
 
     Returns:
-        The setting; its lever is ``prompt`` where no native knob serves, and ``why`` says why.
+        The setting; its control is ``prompt`` where no reasoning control serves, and ``why`` says why.
     """
-    obstacle = _obstacle(controls, knobs)
+    obstacle = _obstacle(controls, reasoning_control)
     if obstacle:
-        return KnobSetting(lever="prompt", why=obstacle)
+        return ControlSetting(control="prompt", why=obstacle)
     if controls.minimum is not None:
         tokens = max(budget, controls.minimum)
         tokens = tokens if controls.limit is None else min(tokens, controls.limit)
-        return KnobSetting(lever="thinking_budget", value=tokens, why=_why_tokens(budget, tokens, controls))
+        return ControlSetting(
+            control="thinking_budget", value=tokens, why=_why_tokens(budget, tokens, controls)
+        )
     wanted = next((level for most, level in _LEVEL_UP_TO if budget <= most), "high")
     level = _accepted(wanted, controls)
     why = f"a budget of {budget} tokens asks for effort {wanted!r}"
     if level != wanted:
         why += f"; {level!r} is the nearest that {controls.model} accepts"
-    return KnobSetting(lever="effort", value=level, why=why)
+    return ControlSetting(control="effort", value=level, why=why)
 
 
-def quiet(controls: NativeControls, cap: int | None) -> KnobSetting:
+def quiet(controls: NativeControls, cap: int | None) -> ControlSetting:
     """Decide how a call that needs no thinking, the estimator's, keeps the model from it.
 
     Args:
@@ -109,8 +114,8 @@ def quiet(controls: NativeControls, cap: int | None) -> KnobSetting:
     Returns:
         The setting with the cap to send: unchanged where thinking is off, with head-room where it is only low.
     """
-    setting = KnobSetting(
-        lever="prompt",
+    setting = ControlSetting(
+        control="prompt",
         why=f"{controls.model} is not known to think",
         cap=cap,
         temperature=controls.temperature != "never",
@@ -118,10 +123,10 @@ def quiet(controls: NativeControls, cap: int | None) -> KnobSetting:
     if controls.thinks is False:
         return setting
     if controls.stops:
-        off = {"lever": "thinking_budget", "value": 0, "why": "thinking switched off"}
+        off = {"control": "thinking_budget", "value": 0, "why": "thinking switched off"}
         return setting.model_copy(update=off)
     if "none" in controls.levels:
-        return setting.model_copy(update={"lever": "effort", "value": "none", "why": "thinking switched off"})
+        return setting.model_copy(update={"control": "effort", "value": "none", "why": "thinking switched off"})
     if not controls.thinks and not controls.levels and controls.minimum is None:
         return setting
     return setting.model_copy(
@@ -135,49 +140,52 @@ def quiet(controls: NativeControls, cap: int | None) -> KnobSetting:
 
 def _lowest(controls: NativeControls) -> dict[str, Any]:
     if controls.minimum is not None:
-        lowest = {"lever": "thinking_budget", "value": controls.minimum}
+        lowest = {"control": "thinking_budget", "value": controls.minimum}
     elif set(controls.levels) & set(LEVELS):
-        lowest = {"lever": "effort", "value": _accepted(LEVELS[0], controls)}
+        lowest = {"control": "effort", "value": _accepted(LEVELS[0], controls)}
     else:
-        return {"why": f"{controls.model} thinks, and no knob for it is known"}
+        return {"why": f"{controls.model} thinks, and no reasoning control for it is known"}
     return {**lowest, "why": f"thinking turned down as far as {controls.model} accepts"}
 
 
-def check_knobs(knobs: str, controls: NativeControls | None = None) -> Knobs:
-    """Return the choice of knobs, after checking what can be known before any request.
+def check_reasoning_control(reasoning_control: str, controls: NativeControls | None = None) -> ReasoningControl:
+    """Return the choice of reasoning_control, after checking what can be known before any request.
 
     Args:
-        knobs: What the caller asked for.
+        reasoning_control: What the caller asked for.
         controls: What is known about the model; None checks the word alone.
 
     Raises:
-        InvalidValueError: No such choice, or ``native`` for a model without a native knob in force.
+        InvalidValueError: No such choice, or ``native`` for a model without a reasoning control in force.
     """
-    if knobs not in get_args(Knobs):
-        raise InvalidValueError(f"knobs must be one of {', '.join(get_args(Knobs))}; got {knobs!r}")
-    choice: Knobs = knobs  # type: ignore[assignment]  # just checked
+    if reasoning_control not in get_args(ReasoningControl):
+        raise InvalidValueError(
+            f"reasoning_control must be one of {', '.join(get_args(ReasoningControl))}; "
+            f"got {reasoning_control!r}"
+        )
+    choice: ReasoningControl = reasoning_control  # type: ignore[assignment]  # just checked
     if choice != "native" or controls is None:
         return choice
     obstacle = _obstacle(controls, choice)
     if obstacle:
         raise InvalidValueError(
-            f"knobs='native' cannot be kept: {obstacle}; use knobs='auto' to put the budget into the prompt "
-            "instead, or name the server (knobs='vllm', 'sglang' or 'llama.cpp')"
+            f"reasoning_control='native' cannot be kept: {obstacle}; use reasoning_control='auto' "
+            "to put the budget into the prompt instead, or name the server: 'vllm', 'sglang' or 'llama.cpp'"
         )
     return choice
 
 
-def _obstacle(controls: NativeControls, knobs: Knobs) -> str:
+def _obstacle(controls: NativeControls, reasoning_control: ReasoningControl) -> str:
     """Return why the prompt must carry the budget, or an empty string."""
-    if knobs == "prompt":
+    if reasoning_control == "prompt":
         return "the caller chose the prompt"
     if controls.obstacle:
         return controls.obstacle
     if controls.thinks is False:
         return f"{controls.model} does not think as it is set up"
     if controls.minimum is None and not set(controls.levels) & set(LEVELS[1:]):
-        return f"no native knob is known for {controls.model}"
-    if controls.thinks is None and knobs == "auto":
+        return f"no reasoning control is known for {controls.model}"
+    if controls.thinks is None and reasoning_control == "auto":
         return f"it is not known whether {controls.model} thinks"
     return ""
 

@@ -1,4 +1,4 @@
-"""Worked examples by length, for the ``exemplars`` style; written for this project.
+"""Worked examples by length, for the ``exemplars`` strategy; written for this project.
 
 Every level solves the same questions, at another length. The key of a level is about the mean number of tokens
 of its solutions, counted by the tokenizer of the model that they were measured on (Qwen2.5).

@@ -8,7 +8,7 @@ import unicodedata
 from pydantic import Field
 
 from tale_core.parsing import parse_budget, strip_thinking
-from tale_core.prompts.strategies import Template, TemplateStyle, choose_language, register_style
+from tale_core.prompts.strategies import Template, TemplateStrategy, choose_language, register_strategy
 from tale_core.types import Framing
 
 _TEMPLATES = {
@@ -34,8 +34,8 @@ _STATED = re.compile(
 )
 
 
-class SelfBudget(TemplateStyle):
-    """A style that leaves the budget to the model: no estimator, no extra call.
+class SelfBudget(TemplateStrategy):
+    """A strategy that leaves the budget to the model: no estimator, no extra call.
 
     The budget is read from the head of the answer, and the answer is judged against it like against any other:
     its source is ``"self"``. An answer that states none is recorded as ``unparsable``. Where the policy asks
@@ -44,7 +44,7 @@ class SelfBudget(TemplateStyle):
     Example:
         >>> from tale_core import TaleMethod, run
         >>> from tale_core.testing import ScriptedModel
-        >>> run_ = TaleMethod(style="self-budget").begin("What is 16 - 3 - 4?")
+        >>> run_ = TaleMethod(strategy="self-budget").begin("What is 16 - 3 - 4?")
         >>> answer = run(run_.answer(), ScriptedModel("Budget: 20 tokens. 16 - 3 - 4 = 9. The answer is 9."))
         >>> answer.plan.budget.tokens, answer.plan.budget.source, answer.estimate_usage
         (20, 'self', None)
@@ -69,5 +69,5 @@ class SelfBudget(TemplateStyle):
         return next((budget for budget in budgets if budget is not None), None)
 
 
-SELF_BUDGET = register_style(SelfBudget())
+SELF_BUDGET = register_strategy(SelfBudget())
 """The model states its budget at the head of the answer."""

@@ -1,6 +1,6 @@
-"""Prompt styles: how a question is asked under a budget. One registry, one call: ``style.frame``.
+"""Prompt strategies: how a question is asked under a budget. One registry, one call: ``strategy.frame``.
 
-A style never rewrites the question. It returns a `Framing`: text before it and text after it.
+A strategy never rewrites the question. It returns a `Framing`: text before it and text after it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from tale_core.errors import InvalidValueError, UnknownStyleError
+from tale_core.errors import InvalidValueError, UnknownStrategyError
 from tale_core.prompts.exemplars import LEVELS
-from tale_core.types import Framing, Message, Record, Style
+from tale_core.types import Framing, Message, Record, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def correction(sums: Sequence[str], question: str, *, language: str = "auto") ->
 
 
 class Template(Record):
-    """The wording of one style in one language."""
+    """The wording of one strategy in one language."""
 
     budgeted: str
     """Put after the question when there is a budget; ``{budget}`` stands for it in tokens, ``{words}`` for
@@ -109,15 +109,15 @@ class Template(Record):
         return f"\n\n{text}"
 
 
-class TemplateStyle(Record):
-    r"""A style that is one sentence after the question.
+class TemplateStrategy(Record):
+    r"""A strategy that is one sentence after the question.
 
     Example:
-        >>> style = TemplateStyle(
+        >>> strategy = TemplateStrategy(
         ...     name="terse",
         ...     templates={"en": Template(budgeted="At most {budget} tokens.", unbudgeted="Be terse.")},
         ... )
-        >>> style.frame("What is 2 + 3?", 20).apply("What is 2 + 3?")
+        >>> strategy.frame("What is 2 + 3?", 20).apply("What is 2 + 3?")
         'What is 2 + 3?\n\nAt most 20 tokens.'
     """
 
@@ -136,7 +136,7 @@ class TemplateStyle(Record):
     def _has_english(cls, templates: dict[str, Template]) -> dict[str, Template]:
         if _DEFAULT_LANGUAGE not in templates:
             have = ", ".join(sorted(templates)) or "none"
-            raise InvalidValueError(f"a style needs a template for {_DEFAULT_LANGUAGE!r}, got {have}")
+            raise InvalidValueError(f"a strategy needs a template for {_DEFAULT_LANGUAGE!r}, got {have}")
         return templates
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class TemplateStyle(Record):
         return self
 
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
-        """Return the sentence to put after the question; see `Style.frame`."""
+        """Return the sentence to put after the question; see `Strategy.frame`."""
         template = self.templates[choose_language(self.templates, question, language)]
         before = f"{template.before}\n\n" if template.before else ""
         return Framing(before=before, after=template.after(budget if self.budgeted else None))
@@ -163,8 +163,8 @@ class Exemplar(Record):
     solution: str
 
 
-class ExemplarStyle(Record):
-    """A style that shows worked examples of about the asked length, as turns before the question.
+class ExemplarStrategy(Record):
+    """A strategy that shows worked examples of about the asked length, as turns before the question.
 
     A model that cannot count tokens still imitates the length of what it is shown, so the length of the
     examples is the dial. The examples depend on the budget alone: every question with the same
@@ -181,7 +181,7 @@ class ExemplarStyle(Record):
     budgeted: bool = True
     reasons: bool = True
     measured_on: tuple[str, ...] = ()
-    """Models on which this style was measured, with what was seen."""
+    """Models on which this strategy was measured, with what was seen."""
 
     def level(self, budget: int) -> int:
         """Return the example length shown for a budget, both in output tokens."""
@@ -189,7 +189,7 @@ class ExemplarStyle(Record):
         return max(fitting) if fitting else min(self.levels)
 
     def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
-        """Return the examples and the sentence around the question; see `Style.frame`."""
+        """Return the examples and the sentence around the question; see `Strategy.frame`."""
         del question, language  # the examples are in one language, which models carry over
         after = self.template.after(budget)
         if budget is None:
@@ -205,62 +205,64 @@ class ExemplarStyle(Record):
 
 
 _lock = threading.Lock()
-_styles: dict[str, Style] = {}
+_strategies: dict[str, Strategy] = {}
 
 
-def register_style(style: Style, *, replace: bool = False) -> Style:
-    """Add a style to the registry, under its name.
+def register_strategy(strategy: Strategy, *, replace: bool = False) -> Strategy:
+    """Add a strategy to the registry, under its name.
 
     Args:
-        style: Anything with the members of `tale_core.types.Style`.
-        replace: Whether to take the place of a style of that name.
+        strategy: Anything with the members of `tale_core.types.Strategy`.
+        replace: Whether to take the place of a strategy of that name.
 
     Returns:
-        The style, so that the call can stand in an assignment.
+        The strategy, so that the call can stand in an assignment.
 
     Raises:
-        InvalidValueError: The name is taken and ``replace`` is False, or it is no style.
+        InvalidValueError: The name is taken and ``replace`` is False, or it is no strategy.
     """
-    _check_style(style)
+    _check_strategy(strategy)
     with _lock:
-        if style.name in _styles and not replace:
-            raise InvalidValueError(f"a style named {style.name!r} exists; pass replace=True to replace it")
-        _styles[style.name] = style
-    return style
+        if strategy.name in _strategies and not replace:
+            raise InvalidValueError(
+                f"a strategy named {strategy.name!r} exists; pass replace=True to replace it"
+            )
+        _strategies[strategy.name] = strategy
+    return strategy
 
 
-def get_style(style: str | Style) -> Style:
-    """Return a style by name; a style object is returned as it is.
+def get_strategy(strategy: str | Strategy) -> Strategy:
+    """Return a strategy by name; a strategy object is returned as it is.
 
     Raises:
-        UnknownStyleError: No style of that name is registered.
-        InvalidValueError: Neither a name nor a style.
+        UnknownStrategyError: No strategy of that name is registered.
+        InvalidValueError: Neither a name nor a strategy.
     """
-    if not isinstance(style, str):
-        _check_style(style)
-        return style
+    if not isinstance(strategy, str):
+        _check_strategy(strategy)
+        return strategy
     try:
-        return _styles[style]
+        return _strategies[strategy]
     except KeyError:
-        near = difflib.get_close_matches(style, _styles, n=1)
+        near = difflib.get_close_matches(strategy, _strategies, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownStyleError(
-            f"no prompt style named {style!r}; {hint}known: {', '.join(style_names())}; "
-            "add your own with tale_core.register_style"
+        raise UnknownStrategyError(
+            f"no prompt strategy named {strategy!r}; {hint}known: {', '.join(strategy_names())}; "
+            "add your own with tale_core.register_strategy"
         ) from None
 
 
-def style_names() -> tuple[str, ...]:
-    """Return the names of all registered styles, sorted."""
+def strategy_names() -> tuple[str, ...]:
+    """Return the names of all registered strategies, sorted."""
     with _lock:
-        return tuple(sorted(_styles))
+        return tuple(sorted(_strategies))
 
 
-def _check_style(style: object) -> None:
-    if not isinstance(style, Style):
+def _check_strategy(strategy: object) -> None:
+    if not isinstance(strategy, Strategy):
         raise InvalidValueError(
-            "a style has a name, budgeted, reasons and frame(question, budget, language=...); "
-            f"got {style!r}; known by name: {', '.join(style_names())}"
+            "a strategy has a name, budgeted, reasons and frame(question, budget, language=...); "
+            f"got {strategy!r}; known by name: {', '.join(strategy_names())}"
         )
 
 
@@ -279,8 +281,8 @@ DRAFT_WORDS = (
 )
 """The published instruction of Chain of Draft (Xu et al., arXiv 2502.18600)."""
 
-VANILLA = register_style(
-    TemplateStyle(
+VANILLA = register_strategy(
+    TemplateStrategy(
         name="vanilla",
         templates={code: Template(budgeted=text, unbudgeted=text) for code, text in _VANILLA.items()},
         budgeted=False,
@@ -288,8 +290,8 @@ VANILLA = register_style(
 )
 """Chain of thought without a budget: the baseline that savings are measured against."""
 
-DIRECT = register_style(
-    TemplateStyle(
+DIRECT = register_strategy(
+    TemplateStrategy(
         name="direct",
         templates={code: Template(budgeted="", unbudgeted="", before=text) for code, text in _DIRECT.items()},
         budgeted=False,
@@ -298,8 +300,8 @@ DIRECT = register_style(
 )
 """The answer without reasoning: the lower bound on tokens."""
 
-TALE = register_style(
-    TemplateStyle(
+TALE = register_strategy(
+    TemplateStrategy(
         name="tale",
         templates={
             "en": Template(
@@ -319,8 +321,8 @@ TALE = register_style(
 )
 """The published wording (arXiv 2412.18547, section 4)."""
 
-ESSENTIAL = register_style(
-    TemplateStyle(
+ESSENTIAL = register_strategy(
+    TemplateStrategy(
         name="essential",
         templates={
             "en": Template(
@@ -343,8 +345,8 @@ ESSENTIAL = register_style(
 )
 """Asks for the essential calculations; for models that take a bare number as permission not to reason."""
 
-WORDS = register_style(
-    TemplateStyle(
+WORDS = register_strategy(
+    TemplateStrategy(
         name="words",
         templates={
             "en": Template(
@@ -357,8 +359,8 @@ WORDS = register_style(
 )
 """The budget in words; for models that count words better than tokens."""
 
-STEPS = register_style(
-    TemplateStyle(
+STEPS = register_strategy(
+    TemplateStrategy(
         name="steps",
         templates={
             "en": Template(
@@ -373,8 +375,8 @@ STEPS = register_style(
 )
 """The budget in steps; for models that keep a number of steps better than a length."""
 
-DRAFT = register_style(
-    TemplateStyle(
+DRAFT = register_strategy(
+    TemplateStrategy(
         name="draft",
         templates={
             "en": Template(
@@ -391,8 +393,8 @@ DRAFT = register_style(
 )
 """Chain of Draft, zero-shot (arXiv 2502.18600, section 3): a fixed limit per step, no budget per question."""
 
-EXEMPLARS = register_style(
-    ExemplarStyle(
+EXEMPLARS = register_strategy(
+    ExemplarStrategy(
         name="exemplars",
         levels={
             level: tuple(Exemplar(question=question, solution=solution) for question, solution in pairs)
@@ -411,8 +413,8 @@ EXEMPLARS = register_style(
 )
 """Worked examples matched to the budget; for models that cannot count tokens."""
 
-INTERNALISED = register_style(
-    TemplateStyle(
+INTERNALISED = register_strategy(
+    TemplateStrategy(
         name="internalised",
         templates={code: Template(budgeted="", unbudgeted="") for code in _VANILLA},
         budgeted=False,

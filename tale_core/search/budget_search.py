@@ -14,13 +14,13 @@ from pydantic import Field
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import run
-from tale_core.prompts.strategies import VANILLA, get_style
+from tale_core.prompts.strategies import VANILLA, get_strategy
 from tale_core.search.curves import BudgetRange, Point, Probe, ideal_range, points_of, rebounds
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Style
+    from tale_core.types import Grade, Strategy
 
 Method: TypeAlias = Literal["halving", "bisect"]
 """``halving``: as published. ``bisect``: both ends, elasticity check, greedy descent."""
@@ -103,7 +103,7 @@ def search_budget(
     grade: Grade,
     *,
     method: Method = "bisect",
-    style: str | Style = "tale",
+    strategy: str | Strategy = "tale",
     samples: int = 1,
     accept: Accept = feasible,
     max_calls: int = 40,
@@ -119,7 +119,7 @@ def search_budget(
         question: The question, unframed.
         grade: Grades the text of one answer.
         method: ``"halving"`` as published, or ``"bisect"``.
-        style: The prompt style that carries the budget, or its name.
+        strategy: The prompt strategy that carries the budget, or its name.
         samples: Answers per budget; their majority decides.
         accept: Whether a smaller, correct budget is better than the last accepted one.
         max_calls: Most answers asked for, the vanilla one included.
@@ -133,7 +133,7 @@ def search_budget(
         A flow that ends with the trace, whatever the model does.
 
     Raises:
-        InvalidValueError: A setting is out of bounds, or the style carries no budget.
+        InvalidValueError: A setting is out of bounds, or the strategy carries no budget.
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
 
     Example:
@@ -146,10 +146,10 @@ def search_budget(
         >>> trace.chosen, trace.stopped
         (5, 'rejected')
     """
-    chosen_style = get_style(style)
+    chosen_strategy = get_strategy(strategy)
     settings = SearchSettings(
         method=method,
-        style=chosen_style.name,
+        strategy=chosen_strategy.name,
         samples=samples,
         max_calls=max_calls,
         precision=precision,
@@ -157,13 +157,13 @@ def search_budget(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    _check(settings, chosen_style)
-    search = _Search(question, grade, chosen_style, settings, accept)
+    _check(settings, chosen_strategy)
+    search = _Search(question, grade, chosen_strategy, settings, accept)
     return _searching(search, question_id)
 
 
-def _check(settings: SearchSettings, style: Style) -> None:
-    check_budgeted(style)
+def _check(settings: SearchSettings, strategy: Strategy) -> None:
+    check_budgeted(strategy)
     if settings.max_calls < 2 * settings.samples:
         raise InvalidValueError(
             f"max_calls must be at least 2 x samples = {2 * settings.samples} (vanilla and one budget), "
@@ -197,7 +197,7 @@ class _Search:
     """One search under way: asks, remembers what each budget led to, and keeps the best."""
 
     def __init__(
-        self, question: str, grade: Grade, style: Style, settings: SearchSettings, accept: Accept
+        self, question: str, grade: Grade, strategy: Strategy, settings: SearchSettings, accept: Accept
     ) -> None:
         self.question = question
         self.settings = settings
@@ -205,7 +205,7 @@ class _Search:
         self.points: dict[int | None, Point] = {}
         self.best: Point | None = None
         self._grade = grade
-        self._style = style
+        self._strategy = strategy
         self._accept = accept
 
     def accepts(self, reference: Point, candidate: Point) -> bool:
@@ -226,8 +226,8 @@ class _Search:
         return self.points[budget]
 
     def _probe(self, budget: int | None, sample: int) -> Flow[Probe]:
-        style = VANILLA if budget is None else self._style
-        call = self.settings.call(self.question, style, budget, sample)
+        strategy = VANILLA if budget is None else self._strategy
+        call = self.settings.call(self.question, strategy, budget, sample)
         return probe(call, self._grade)
 
 
@@ -276,25 +276,25 @@ _STRATEGIES: dict[Method, _Strategy] = {"halving": _halving, "bisect": _bisect}
 
 
 def replay_search(
-    trace: SearchTrace, *, accept: Accept = feasible, style: str | Style | None = None
+    trace: SearchTrace, *, accept: Accept = feasible, strategy: str | Strategy | None = None
 ) -> SearchTrace:
     """Run a search again on the answers of its trace, without a model.
 
     Args:
         trace: A finished search.
         accept: The acceptance rule that the search used.
-        style: The prompt style that the search used, where it is not registered under its name.
+        strategy: The prompt strategy that the search used, where it is not registered under its name.
 
     Returns:
-        A trace equal to the first, when rule and style are the same.
+        A trace equal to the first, when rule and strategy are the same.
 
     Raises:
         InvalidValueError: The search asks for a budget that the trace does not hold: another rule.
     """
     recorded = _Recorded(trace.probes)
     settings = trace.settings
-    chosen_style = get_style(settings.style if style is None else style)
-    search = _Search(trace.question, recorded.grade, chosen_style, settings, accept)
+    chosen_strategy = get_strategy(settings.strategy if strategy is None else strategy)
+    search = _Search(trace.question, recorded.grade, chosen_strategy, settings, accept)
     return run(_searching(search, trace.question_id), recorded.call)
 
 

@@ -10,17 +10,17 @@ from pydantic import Field
 from tale_core.accounts.tokens import usage_of
 from tale_core.errors import EmptyAnswerError, InvalidValueError
 from tale_core.search.curves import Probe
-from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
+from tale_core.types import STORED_STRATEGY, Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Style
+    from tale_core.types import Grade, Strategy
 
 
 class Asking(Record):
     """How questions are put to a model in a measurement."""
 
-    style: str = "tale"
-    """Name of the prompt style that carries the budget."""
+    strategy: str = Field(default="tale", validation_alias=STORED_STRATEGY)
+    """Name of the prompt strategy that carries the budget."""
     samples: int = Field(default=1, ge=1)
     """Answers per budget; their majority decides. More than one for models that are not deterministic."""
     language: str = "auto"
@@ -30,16 +30,16 @@ class Asking(Record):
     max_tokens: int | None = Field(default=None, ge=1)
     """Hard output cap of every answer; None leaves the model's own."""
 
-    def call(self, question: str, style: Style, budget: int | None, sample: int) -> ModelCall:
+    def call(self, question: str, strategy: Strategy, budget: int | None, sample: int) -> ModelCall:
         """Return the call that asks a question under a budget.
 
         Args:
             question: The question, unframed.
-            style: The prompt style.
+            strategy: The prompt strategy.
             budget: Output tokens to ask for; None asks without a budget.
             sample: Which of several independent answers it is to be.
         """
-        framing = style.frame(question, budget, language=self.language)
+        framing = strategy.frame(question, budget, language=self.language)
         return ModelCall(
             role="reason",
             messages=framing.messages(question),
@@ -51,16 +51,16 @@ class Asking(Record):
         )
 
 
-def check_budgeted(style: Style) -> None:
-    """Make sure that a style carries the budgets that are to be measured.
+def check_budgeted(strategy: Strategy) -> None:
+    """Make sure that a strategy carries the budgets that are to be measured.
 
     Raises:
         InvalidValueError: It carries none.
     """
-    if not style.budgeted:
+    if not strategy.budgeted:
         raise InvalidValueError(
-            f"style {style.name!r} carries no budget, so there is none to measure; use 'tale' or another "
-            "budgeted style"
+            f"strategy {strategy.name!r} carries no budget, so there is none to measure; use 'tale' or another "
+            "budgeted strategy"
         )
 
 

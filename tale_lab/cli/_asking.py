@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tale_core.accounts.ledger import Savings
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.question import Answer
-    from tale_core.types import KnobSetting, ModelCall
+    from tale_core.types import ControlSetting, ModelCall
 
 DIRECT = "direct"
 VANILLA = "vanilla CoT"
@@ -36,7 +36,7 @@ class Model(Protocol):
     def stream(self, call: ModelCall) -> Iterator[str | ModelReply]:
         """Answer one call in pieces, the whole reply at last."""
 
-    def lever(self, budget: int) -> KnobSetting:
+    def control(self, budget: int) -> ControlSetting:
         """Decide what carries a budget."""
 
 
@@ -94,7 +94,7 @@ def ask_once(
         show: Receives the answer in pieces as they come.
     """
     ledger = Ledger()
-    question_run = method.begin(question, lever=model.lever)
+    question_run = method.begin(question, control=model.control)
     plan = run(question_run.plan(), model)
     while True:
         answer = question_run.settle(plan, _streamed(model, plan.call(), show))
@@ -146,34 +146,34 @@ def ask_at_once(
 
 def choose_method(
     *,
-    style: str | None = None,
+    strategy: str | None = None,
     budget: int | None = None,
     language: str = "auto",
-    profile: Profile | None = None,
-) -> tuple[TaleMethod, Profile | None]:
-    """Return how to ask, and the profile if it had a say.
+    calibration: Calibration | None = None,
+) -> tuple[TaleMethod, Calibration | None]:
+    """Return how to ask, and the calibration if it had a say.
 
-    A profile was measured with its own style: under another one its budget and bounds mean nothing.
+    A calibration was measured with its own strategy: under another one its budget and bounds mean nothing.
 
     Args:
-        style: The style that the user named.
+        strategy: The strategy that the user named.
         budget: The budget that the user named, in output tokens.
         language: The language that the user named.
-        profile: What is known about the model.
+        calibration: What is known about the model.
     """
-    if profile is not None and style not in {None, profile.style}:
-        profile = None
-    method = TaleMethod(estimator=budget, style=style, language=language, profile=profile)
-    if style is not None and budget is not None:
-        profile = None  # only its bounds are left
-    return method, profile
+    if calibration is not None and strategy not in {None, calibration.strategy}:
+        calibration = None
+    method = TaleMethod(estimator=budget, strategy=strategy, language=language, calibration=calibration)
+    if strategy is not None and budget is not None:
+        calibration = None  # only its bounds are left
+    return method, calibration
 
 
 def baselines(language: str) -> dict[str, TaleMethod]:
     """Return the two ways that TALE is compared with."""
     return {
-        DIRECT: TaleMethod(style="direct", language=language),
-        VANILLA: TaleMethod(style="vanilla", language=language),
+        DIRECT: TaleMethod(strategy="direct", language=language),
+        VANILLA: TaleMethod(strategy="vanilla", language=language),
     }
 
 

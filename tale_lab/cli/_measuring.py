@@ -46,7 +46,7 @@ DataArgument: TypeAlias = Annotated[
         "or a Hugging Face dataset (hf:openai/gsm8k:main:test). START:STOP in brackets takes a slice.",
     ),
 ]
-StyleOption: TypeAlias = Annotated[str, typer.Option(help="Prompt style that carries the budget.")]
+StrategyOption: TypeAlias = Annotated[str, typer.Option(help="Prompt strategy that carries the budget.")]
 SamplesOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Answers per budget; more than one for models that are not deterministic.")
 ]

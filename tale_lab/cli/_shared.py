@@ -47,8 +47,9 @@ ModelOption: TypeAlias = Annotated[
 ModelPathOption: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="GGUF file to serve in place of the local model's own.")
 ]
-ProfileOption: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Measured profile of the model, in place of a shipped one.")
+CalibrationOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Measured calibration of the model, in place of a shipped one."),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -56,7 +57,19 @@ DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the 
 
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout, the same on a terminal and in a pipe."""
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=2))
+    typer.echo(json.dumps(_with_former_keys(data), ensure_ascii=False, indent=2))
+
+
+_FORMER_KEYS = {"strategy": "style", "calibration": "profile"}
+
+
+def _with_former_keys(data: Any) -> Any:
+    """Return JSON data with the former names of its keys added: keys are only ever added to."""
+    if isinstance(data, dict):
+        named = {key: _with_former_keys(value) for key, value in data.items()}
+        former = {old: named[new] for new, old in _FORMER_KEYS.items() if new in named}
+        return {**former, **named}
+    return [_with_former_keys(one) for one in data] if isinstance(data, list | tuple) else data
 
 
 def guarded(command: Callable[..., T]) -> Callable[..., T]:

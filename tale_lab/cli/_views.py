@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tale_core.accounts.ledger import Ledger
     from tale_core.events import ElasticityEvent
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.types import Role
     from tale_lab.cli._asking import Asked
 
@@ -64,18 +64,18 @@ def working(*labels: str) -> Iterator[tuple[Callable[[str], None], ...]]:
         yield tuple(map(follow, labels))
 
 
-def profile_note(profile: Profile, *, budget: int | None = None) -> str:
-    """Return, in one line, what a profile decides and on what evidence.
+def calibration_note(calibration: Calibration, *, budget: int | None = None) -> str:
+    """Return, in one line, what a calibration decides and on what evidence.
 
     Args:
-        profile: The profile.
-        budget: The budget that the user named in place of the profile's, to which no evidence applies.
+        calibration: The calibration.
+        budget: The budget that the user named in place of the calibration's, to which no evidence applies.
     """
-    chooses = f"the profile of {profile.model} chooses style {profile.style}"
+    chooses = f"the calibration of {calibration.model} chooses strategy {calibration.strategy}"
     if budget is not None:
         return chooses
-    tokens = "the estimator's budget" if profile.budget is None else f"budget {profile.budget}"
-    evidence = str(profile.evidence[0]) if profile.evidence else "no measurement is recorded in it"
+    tokens = "the estimator's budget" if calibration.budget is None else f"budget {calibration.budget}"
+    evidence = str(calibration.evidence[0]) if calibration.evidence else "no measurement is recorded in it"
     return f"{chooses} and {tokens} ({evidence})"
 
 
@@ -87,7 +87,7 @@ def accounts(asked: Asked) -> Table:
     table.add_row("budget", _budget(asked))
     setting = asked.answer.plan.setting
     if setting is not None and setting.native:
-        table.add_row("carried by", f"{setting.lever} = {setting.value}: {setting.why}")
+        table.add_row("carried by", f"{setting.control} = {setting.value}: {setting.why}")
     table.add_row("answer", _tokens(asked.ledger, "reason"))
     table.add_row("estimator", _tokens(asked.ledger, "estimate"))
     table.add_row("time", f"{asked.seconds:.1f} s")
@@ -111,8 +111,8 @@ def side_by_side(ways: Sequence[Asked], baseline: Asked, *, width: int, timed: b
     column = max(10, (width - _LABEL_WIDTH) // len(ways) - _BORDERS)
     answers = [shorten(asked.answer.reply.text, column * _ANSWER_LINES) for asked in ways]
     table.add_row("answer", *(Text(answer) for answer in answers), end_section=True)
-    table.add_row("style", *(asked.answer.plan.style for asked in ways))
-    table.add_row("budget", *(_budget(asked, with_style=False) for asked in ways))
+    table.add_row("strategy", *(asked.answer.plan.strategy for asked in ways))
+    table.add_row("budget", *(_budget(asked, with_strategy=False) for asked in ways))
     table.add_row("answer tokens", *(output_text(asked.ledger, "reason") for asked in ways), style="bold")
     table.add_row("estimator tokens", *(output_text(asked.ledger, "estimate") for asked in ways))
     table.add_row("input tokens", *(_input_text(asked.ledger) for asked in ways))
@@ -170,10 +170,10 @@ def _event_line(event: ElasticityEvent) -> str:
     return f"{event.kind.value}: {', '.join([*details, *facts])}"
 
 
-def _budget(asked: Asked, *, with_style: bool = True) -> str:
+def _budget(asked: Asked, *, with_strategy: bool = True) -> str:
     budget = asked.answer.plan.budget
     words = "none" if budget.tokens is None else f"{budget.tokens} ({budget.source})"
-    return f"{words}, style {asked.answer.plan.style}" if with_style else words
+    return f"{words}, strategy {asked.answer.plan.strategy}" if with_strategy else words
 
 
 def _tokens(ledger: Ledger, role: Role) -> str:

@@ -20,12 +20,18 @@ from tale_lab.cli.report import report
 from tale_lab.cli.search import search
 from tale_lab.cli.tune import tune
 
+_FORMER = {"profile": "calibration", "style": "strategy", "styles": "strategies"}
+
 app = typer.Typer(
     name="tale",
     help="Token-budget-aware reasoning: shorter answers that stay right.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # Former names of options, which the help does not show.
+        "token_normalize_func": lambda name: _FORMER.get(name, name),
+    },
 )
 
 for command in (ask, doctor, demo, search, elasticity, fit, tune, bench, report, export, internalise):

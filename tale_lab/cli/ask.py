@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tale_core.errors import InvalidValueError
-from tale_core.method.calibration import find_profile
+from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
 from tale_lab.cli._asking import TALE, VANILLA, ask_once, baselines, choose_method, read_question
-from tale_lab.cli._shared import JsonOption, ModelOption, ModelPathOption, ProfileOption, err, out, print_json
-from tale_lab.cli._views import accounts, profile_note, side_by_side, working
+from tale_lab.cli._shared import (
+    CalibrationOption,
+    JsonOption,
+    ModelOption,
+    ModelPathOption,
+    err,
+    out,
+    print_json,
+)
+from tale_lab.cli._views import accounts, calibration_note, side_by_side, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +34,8 @@ def ask(
     *,
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
-    style: Annotated[
-        str | None, typer.Option(help="Prompt style; by default the profile's, or else tale.")
+    strategy: Annotated[
+        str | None, typer.Option(help="Prompt strategy; by default the calibration's, or else tale.")
     ] = None,
     budget: Annotated[
         int | None, typer.Option(help="Output tokens to ask for; by default the estimator chooses.")
@@ -36,7 +44,7 @@ def ask(
         bool, typer.Option("--compare", help="Ask directly and with vanilla chain of thought as well.")
     ] = False,
     language: Annotated[str, typer.Option(help="Language of the prompt: en, zh, or auto.")] = "auto",
-    profile: ProfileOption = None,
+    calibration: CalibrationOption = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Sampling temperature; 0 for the local model by default.")
     ] = None,
@@ -51,13 +59,13 @@ def ask(
         raise InvalidValueError(f"the question is empty, got {question!r}; give one, or pipe it in with -")
     client = ChatClient.open(model, model_path=model_path, temperature=temperature)
     method, used = choose_method(
-        style=style,
+        strategy=strategy,
         budget=budget,
         language=language,
-        profile=find_profile(profile, model_name=client.model),
+        calibration=find_calibration(calibration, model_name=client.model),
     )
     if used is not None and not as_json:
-        err.print(profile_note(used, budget=budget), style="dim", soft_wrap=True)
+        err.print(calibration_note(used, budget=budget), style="dim", soft_wrap=True)
     if compare:
         _compare(client, method, text, language=language, as_json=as_json)
     else:

@@ -11,7 +11,7 @@ import typer
 from tale_core import __version__
 from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError
 from tale_core.estimators import RegressionEstimator
-from tale_core.method.calibration import find_profile
+from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
 from tale_core.types import Usage
 from tale_lab.bench.benchmark import Sampling, SpendingLimit, bench_jobs
@@ -47,10 +47,10 @@ from tale_lab.cli._reporting import (
 from tale_lab.cli._shared import (
     FAILED,
     INTERRUPTED,
+    CalibrationOption,
     JsonOption,
     ModelOption,
     ModelPathOption,
-    ProfileOption,
     err,
 )
 from tale_lab.questions.graders import grader_name
@@ -79,13 +79,13 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
-            help=f"Methods, separated by commas: {', '.join(method_names())}; a style and a budget as "
+            help=f"Methods, separated by commas: {', '.join(method_names())}; a strategy and a budget as "
             "tale:STYLE@BUDGET; a class of your own as module:Class. By default all that this model, and what "
             "is named here, allow."
         ),
     ] = None,
     results: OutOption = Path("run.sqlite"),
-    profile: ProfileOption = None,
+    calibration: CalibrationOption = None,
     estimator: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Estimator made by tale fit, for the methods that use one."),
@@ -131,9 +131,9 @@ def bench(
     judging = open_judge(grader, judge, client)
     grading = choose_grader(grader, judging)
     conditions = Conditions(
-        profile=find_profile(profile, model_name=client.model),
+        calibration=find_calibration(calibration, model_name=client.model),
         estimator=None if estimator is None else _fitted_elsewhere(estimator, dataset),
-        lever=client.lever,
+        control=client.control,
         efforts=client.efforts,
     )
     compared = choose_methods(methods, conditions)

@@ -25,16 +25,16 @@ from rich.text import Text
 
 from tale_core.accounts.ledger import Ledger
 from tale_core.events import ElasticityKind
-from tale_core.method.calibration import find_profile
+from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
 from tale_lab.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, baselines, choose_method
 from tale_lab.cli._shared import ModelOption, ModelPathOption, guarded, out
 from tale_lab.cli._views import (
     NOTHING,
     accounts,
+    calibration_note,
     events_text,
     output_text,
-    profile_note,
     savings_text,
     side_by_side,
     working,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tale_core.accounts.ledger import Savings
-    from tale_core.method.calibration import Profile
+    from tale_core.method.calibration import Calibration
     from tale_core.method.method import TaleMethod
     from tale_lab.cli._asking import Asked, Model
 
@@ -83,7 +83,7 @@ QUESTIONS = (
 )
 """Questions with known answers: all but the first written for this demo, none chosen by its outcome."""
 
-PUBLISHED = "--style tale"
+PUBLISHED = "--strategy tale"
 _INTRODUCTION = """\
 Each question goes to the same model in three ways at once: **directly** (asked to give no reasoning), with
 **vanilla chain of thought** ("Let's think step by step": what savings are measured against), and with **TALE**,
@@ -91,18 +91,18 @@ under a token budget. Tokens are what the model's server counted. Savings are ne
 cost is subtracted.
 """
 _PUBLISHED = """\
-The paper's prompts were made for large models: "use less than N tokens" (`--style tale`), an estimator that
+The paper's prompts were made for large models: "use less than N tokens" (`--strategy tale`), an estimator that
 asks the model itself for N, and the answer in [[double brackets]]. This is what they do here on the first
 question, beside vanilla chain of thought with the same brackets:
 """
-_NO_PROFILE = "no profile is shipped for this model, so the published wording and estimator are used"
+_NO_PROFILE = "no calibration is shipped for this model, so the published wording and estimator are used"
 _COLLAPSED = (
     "The answer collapsed: next to no reasoning was left, which the event says. Whether a wording works is a "
-    "property of the model, so TALE measures it and keeps the result in a profile."
+    "property of the model, so TALE measures it and keeps the result in a calibration."
 )
 _IGNORED = (
     "The model did not keep the budget, which the event says. Whether a wording works is a property of the "
-    "model, so TALE measures it and keeps the result in a profile."
+    "model, so TALE measures it and keeps the result in a calibration."
 )
 _HELD = "This time the answer kept the budget and did not collapse. One question proves nothing: measure it."
 _CLOSING = """\
@@ -132,18 +132,18 @@ def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) ->
     out.print(Rule("TALE: token-budget-aware reasoning", style="bold"))
     out.print(Padding(Markdown(_INTRODUCTION), (1, 0)))
     client = ChatClient.open(model, model_path=model_path)
-    profile = find_profile(None, model_name=client.model)
+    calibration = find_calibration(None, model_name=client.model)
     out.print(f"Model: {client.model}")
-    chosen = _NO_PROFILE if profile is None else profile_note(profile)
+    chosen = _NO_PROFILE if calibration is None else calibration_note(calibration)
     out.print(f"TALE: {chosen}")
-    _questions(client, profile)
-    if profile is not None:  # without one, the published wording is what was just shown
+    _questions(client, calibration)
+    if calibration is not None:  # without one, the published wording is what was just shown
         _published(client)
     out.print(Padding(Markdown(_CLOSING), (1, 0)))
 
 
-def _questions(client: Model, profile: Profile | None) -> None:
-    method, _ = choose_method(profile=profile)
+def _questions(client: Model, calibration: Calibration | None) -> None:
+    method, _ = choose_method(calibration=calibration)
     methods = {**baselines("auto"), TALE: method}
     marked = []
     for number, question in enumerate(QUESTIONS, start=1):
@@ -163,7 +163,7 @@ def _published(client: Model) -> None:
     out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
     # The whole setting of the paper's evaluation: it is together with the brackets that the wording collapses.
     question = QUESTIONS[0].model_copy(update={"question": f"{QUESTIONS[0].question}\n{ANSWER_FORMAT}"})
-    method, _ = choose_method(style="tale")
+    method, _ = choose_method(strategy="tale")
     one = _asked(client, {VANILLA: baselines("auto")[VANILLA], PUBLISHED: method}, question)
     out.print(_marks(one))
     asked = one.ways[PUBLISHED]

@@ -168,11 +168,13 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
     if verify and weights.model in CATALOGUE:
         verify_weights(weights)
         yield Finding(subject="digest", found=f"sha256 {CATALOGUE[weights.model].sha256}, as published")
-    profile = SHIPPED.get(weights.model)
+    calibration = SHIPPED.get(weights.model)
     yield Finding(
-        subject="profile",
-        found="none is shipped; the published method is used" if profile is None else f"style {profile.style}",
-        ok=None if profile is None else True,
+        subject="calibration",
+        found="none is shipped; the published method is used"
+        if calibration is None
+        else f"strategy {calibration.strategy}",
+        ok=None if calibration is None else True,
     )
 
 

@@ -23,7 +23,7 @@ from tale_lab.cli._measuring import (
     OutOption,
     SamplesOption,
     SkipOption,
-    StyleOption,
+    StrategyOption,
     TemperatureOption,
     choose_grader,
     open_data,
@@ -48,7 +48,7 @@ def elasticity(
     ] = "10,25,50,100,200,400",
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
-    style: StyleOption = "tale",
+    strategy: StrategyOption = "tale",
     samples: SamplesOption = 1,
     temperature: TemperatureOption = None,
     max_tokens: MaxTokensOption = 1024,
@@ -79,7 +79,7 @@ def elasticity(
     grading = choose_grader(grader, judging)
     settings = ElasticitySettings(
         budgets=grid,
-        style=style,
+        strategy=strategy,
         samples=samples,
         temperature=client.temperature if temperature is None else temperature,
         max_tokens=max_tokens,
@@ -98,7 +98,7 @@ def elasticity(
         facts = {"data": dataset.source, "model": client.model, "settings": settings.model_dump(mode="json")}
         print_json({**facts, "curve": curve.model_dump(mode="json"), **worked.facts(), "results": str(results)})
     else:
-        _print(curve, f"{client.model} on {curve.questions} questions of {dataset.source}, style {style}")
+        _print(curve, f"{client.model} on {curve.questions} questions of {dataset.source}, strategy {strategy}")
         written = ", ".join(str(path) for path in (results, html, png) if path is not None)
         err.print(f"written: {written}", soft_wrap=True)
     if worked.failed:

@@ -64,8 +64,8 @@ def export(
         str | None,
         typer.Option(metavar="DATA", help="The questions, for results files that do not keep them."),
     ] = None,
-    prompt_style: Annotated[
-        str, typer.Option(help="How the trained model will be asked; a style without a budget.")
+    prompt_strategy: Annotated[
+        str, typer.Option(help="How the trained model will be asked; a strategy without a budget.")
     ] = "internalised",
     test_share: Annotated[float, typer.Option(help="Share of the questions held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides which questions are held out.")] = 1024,
@@ -79,7 +79,9 @@ def export(
     searched: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take only the answers of the model of this name.")
     ] = None,
-    style: Annotated[str | None, typer.Option(help="Take only the searches in this prompt style.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Take only the searches in this prompt strategy.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write training data that teaches a model to be concise by itself.
@@ -91,14 +93,14 @@ def export(
         format=file_format.value,
         pairing=pairing.value,
         labels=labels.value,
-        prompt_style=prompt_style,
+        prompt_strategy=prompt_strategy,
         test_share=test_share,
         seed=seed,
         min_tokens=min_tokens,
         with_vanilla=with_vanilla,
         grader=grader,
         model=searched,
-        style=style,
+        strategy=strategy,
     )
     with Store(results, must_exist=True) as store:
         facts = export_run(store, written, settings, data=None if data is None else load_dataset(data))

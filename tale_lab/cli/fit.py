@@ -42,7 +42,9 @@ def fit(
     searched: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take only the searches of the model of this name.")
     ] = None,
-    style: Annotated[str | None, typer.Option(help="Take only the searches in this prompt style.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Take only the searches in this prompt strategy.")
+    ] = None,
     zero_shot: Annotated[
         bool,
         typer.Option("--zero-shot", help="Ask the model for its own estimates too, and score them beside."),
@@ -59,9 +61,9 @@ def fit(
     """
     estimator = RegressionEstimator(quantile=quantile, ngrams=ngrams)
     with Store(results, must_exist=True) as store:
-        traces = [one for one in store.traces() if _wanted(one, searched, style)]
+        traces = [one for one in store.traces() if _wanted(one, searched, strategy)]
         if not traces:
-            raise InvalidValueError(_nothing(results, searched, style))
+            raise InvalidValueError(_nothing(results, searched, strategy))
         guesses = None
         if zero_shot:
             client = ChatClient.open(model, model_path=model_path)
@@ -77,14 +79,16 @@ def fit(
         err.print(f"written: {written}", soft_wrap=True)
 
 
-def _wanted(trace: SearchTrace, model: str | None, style: str | None) -> bool:
+def _wanted(trace: SearchTrace, model: str | None, strategy: str | None) -> bool:
     asked = {probe.model for probe in trace.probes}
-    return (model is None or model in asked) and style in {None, trace.settings.style}
+    return (model is None or model in asked) and strategy in {None, trace.settings.strategy}
 
 
-def _nothing(results: Path, model: str | None, style: str | None) -> str:
+def _nothing(results: Path, model: str | None, strategy: str | None) -> str:
     which = "".join(
-        f" {word} {name!r}" for word, name in (("of model", model), ("in style", style)) if name is not None
+        f" {word} {name!r}"
+        for word, name in (("of model", model), ("in strategy", strategy))
+        if name is not None
     )
     return f"{results} holds no finished search{which}; make some with: tale search DATA --out {results}"
 
@@ -118,7 +122,7 @@ def _so_far(estimates: Sequence[Estimate]) -> str:
 
 
 def _print(facts: FitFacts) -> None:
-    about = ", ".join(part for part in (facts.model, facts.style and f"style {facts.style}") if part)
+    about = ", ".join(part for part in (facts.model, facts.strategy and f"strategy {facts.strategy}") if part)
     header, *rows = facts.report.rows()
     table = Table(title=f"{facts.examples} questions{f' of {about}' if about else ''}", title_justify="left")
     for column in header:

@@ -147,7 +147,7 @@ def _print(training: Training, written: Path) -> None:
         f"{training.seconds / 60:.1f} minutes",
         soft_wrap=True,
     )
-    err.print(f"written: {written}/adapter and {written}/profile.json", soft_wrap=True)
+    err.print(f"written: {written}/adapter and {written}/calibration.json", soft_wrap=True)
     err.print(
-        "ask it with style='internalised': the plain question, no budget and no estimator", soft_wrap=True
+        "ask it with strategy='internalised': the plain question, no budget and no estimator", soft_wrap=True
     )

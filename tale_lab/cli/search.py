@@ -24,7 +24,7 @@ from tale_lab.cli._measuring import (
     OutOption,
     SamplesOption,
     SkipOption,
-    StyleOption,
+    StrategyOption,
     TemperatureOption,
     choose_grader,
     open_data,
@@ -52,7 +52,7 @@ def search(
     *,
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
-    style: StyleOption = "tale",
+    strategy: StrategyOption = "tale",
     method: Annotated[
         Method, typer.Option(help="halving is the published algorithm; bisect narrows from both ends.")
     ] = Method.BISECT,
@@ -87,7 +87,7 @@ def search(
     grading = choose_grader(grader, judging)
     settings = SearchSettings(
         method=method.value,
-        style=style,
+        strategy=strategy,
         samples=samples,
         max_calls=max_calls,
         precision=precision,

@@ -1,4 +1,4 @@
-"""``tale tune``: find out how a model is best asked, and write it down as a profile."""
+"""``tale tune``: find out how a model is best asked, and write it down as a calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from tale_core.errors import DataError, InvalidValueError
 from tale_core.local import CATALOGUE
 from tale_core.models.client import ChatClient
-from tale_core.prompts.strategies import get_style
+from tale_core.prompts.strategies import get_strategy
 from tale_lab.cli._measuring import (
     ConcurrencyOption,
     DataArgument,
@@ -32,7 +32,7 @@ from tale_lab.questions.datasets import check_disjoint
 from tale_lab.results.store import Store
 from tale_lab.runs.runner import Progress
 from tale_lab.runs.usage_counter import Meter
-from tale_lab.tuning.calibrating import evidence, make_profile, run_stored_race
+from tale_lab.tuning.calibrating import evidence, make_calibration, run_stored_race
 from tale_lab.tuning.candidates import BASELINE, Candidate, candidates_of, default_candidates
 from tale_lab.tuning.exemplar_mining import harvest
 from tale_lab.tuning.race import Race, RaceSettings
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tale_core.flows import Outcome
-    from tale_core.method.calibration import Evidence, Profile
+    from tale_core.method.calibration import Calibration, Evidence
     from tale_core.prompts.strategies import Exemplar
     from tale_lab.questions.datasets import Dataset
     from tale_lab.tuning.race import Trial
@@ -54,8 +54,8 @@ def tune(
     *,
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
-    profile: Annotated[Path, typer.Option("--out", "-o", help="Where to write the profile.")] = Path(
-        "profile.json"
+    calibration: Annotated[Path, typer.Option("--out", "-o", help="Where to write the calibration.")] = Path(
+        "calibration.json"
     ),
     test: Annotated[
         list[str] | None,
@@ -64,8 +64,8 @@ def tune(
     results: Annotated[
         Path, typer.Option(help="Where every answer is kept; a run that was stopped goes on in it.")
     ] = Path("run.sqlite"),
-    styles: Annotated[
-        str | None, typer.Option(help="Prompt styles to race, separated by commas; all by default.")
+    strategies: Annotated[
+        str | None, typer.Option(help="Prompt strategies to race, separated by commas; all by default.")
     ] = None,
     budgets: Annotated[str, typer.Option(help=f"Fixed budgets to race. {_NUMBERS}")] = "25,50,100,200",
     multipliers: Annotated[
@@ -98,14 +98,14 @@ def tune(
     answer_format: FormatOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Race ways of asking on questions with known answers, and write the best one down as a profile.
+    """Race ways of asking on questions with known answers, and write the best one down as a calibration.
 
     Every way answers the same questions. After each round the more expensive half leaves the race, and with
     it whatever loses too many answers against plain chain of thought. Name other questions with --test to have
     the choice measured where it was not made.
     """
     candidates = _candidates(
-        styles,
+        strategies,
         budgets=_whole(budgets),
         multipliers=_decimals(multipliers),
         estimators=[str(path) for path in estimator or ()],
@@ -119,7 +119,7 @@ def tune(
     exemplars = {} if examples_from is None else _harvested(examples_from, client.model, tests)
     if exemplars:
         candidates += tuple(
-            Candidate(style="exemplars", budget=budget, searched=True) for budget in _whole(budgets)
+            Candidate(strategy="exemplars", budget=budget, searched=True) for budget in _whole(budgets)
         )
     if second_try:
         candidates = tuple(one.model_copy(update={"second_try": True}) for one in candidates)
@@ -135,21 +135,25 @@ def tune(
         track = _Track(client, store, grader=grader, concurrency=concurrency)
         race = track.race(tuned_on, settings)
         proof = [] if race.chosen == BASELINE else [track.prove(race, one, settings) for one in tests]
-    found = make_profile(
+    found = make_calibration(
         race,
         tuned_on,
         model=client.model,
         model_digest=_digest_of(client.model),
         proof=proof,
     )
-    found.save(profile)
+    found.save(calibration)
     if as_json:
         print_json(
-            {"profile": found.model_dump(mode="json"), "standings": _rows_of(race), "file": str(profile)}
+            {
+                "calibration": found.model_dump(mode="json"),
+                "standings": _rows_of(race),
+                "file": str(calibration),
+            }
         )
     else:
         out.print(_table(race, f"{client.model} on {tuned_on.source}"))
-        _tell(race, found, profile)
+        _tell(race, found, calibration)
 
 
 class _Track:
@@ -165,7 +169,9 @@ class _Track:
         """Run a race under a progress bar, after saying what it may take."""
         answers = settings.most_answers(len(dataset))
         estimates = sum(
-            len(dataset) for one in settings.candidates if one.budget is None and get_style(one.style).budgeted
+            len(dataset)
+            for one in settings.candidates
+            if one.budget is None and get_strategy(one.strategy).budgeted
         )
         again = max(one.policy().most_retries for one in settings.candidates)
         calls = answers * (1 + again) + estimates
@@ -220,14 +226,16 @@ def _so_far(ended: Sequence[Outcome[Trial]]) -> str:
 
 
 def _candidates(
-    styles: str | None, *, budgets: Sequence[int], multipliers: Sequence[float], estimators: Sequence[str]
+    strategies: str | None, *, budgets: Sequence[int], multipliers: Sequence[float], estimators: Sequence[str]
 ) -> tuple[Candidate, ...]:
-    if styles is None:
+    if strategies is None:
         return default_candidates(budgets, multipliers, estimators)
-    named = [name.strip() for name in styles.split(",") if name.strip()]
+    named = [name.strip() for name in strategies.split(",") if name.strip()]
     field = candidates_of(named, budgets=budgets, multipliers=multipliers, estimators=estimators)
     if not field:
-        raise InvalidValueError(f"--styles names no style: {styles!r}; leave it out to race all of them")
+        raise InvalidValueError(
+            f"--strategies names no strategy: {strategies!r}; leave it out to race all of them"
+        )
     return field
 
 
@@ -296,13 +304,14 @@ def _table(race: Race, title: str) -> Table:
     return table
 
 
-def _tell(race: Race, profile: Profile, path: Path) -> None:
+def _tell(race: Race, calibration: Calibration, path: Path) -> None:
     if race.chosen == BASELINE:
         out.print(
-            "Nothing beats plain chain of thought on this model within the margin: the profile says no budget."
+            "Nothing beats plain chain of thought on this model within the margin: the calibration has no "
+            "budget."
         )
-    for proof in profile.evidence:
+    for proof in calibration.evidence:
         out.print(f"measured elsewhere: {proof}", soft_wrap=True, highlight=False)
-    if race.chosen != BASELINE and not profile.evidence:
+    if race.chosen != BASELINE and not calibration.evidence:
         out.print("The choice was not measured on other questions; name some with --test.")
-    err.print(f"the profile is in {path}")
+    err.print(f"the calibration is in {path}")

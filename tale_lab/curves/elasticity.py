@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from tale_core.errors import InvalidValueError
-from tale_core.prompts.strategies import VANILLA, get_style
+from tale_core.prompts.strategies import VANILLA, get_strategy
 from tale_core.search.curves import BudgetRange, Point, Probe, cheapest_window, points_of
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.statistics import Interval, difference_interval, mean_interval, wilson_interval
@@ -89,16 +89,16 @@ def measure_elasticity(
         question_id: Copied into the result.
 
     Raises:
-        InvalidValueError: The style carries no budget.
+        InvalidValueError: The strategy carries no budget.
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
     """
     settings = ElasticitySettings() if settings is None else settings
-    style = get_style(settings.style)
-    check_budgeted(style)
+    strategy = get_strategy(settings.strategy)
+    check_budgeted(strategy)
     probes: list[Probe] = []
     for budget in (None, *settings.budgets):
         for sample in range(settings.samples):
-            call = settings.call(question, VANILLA if budget is None else style, budget, sample)
+            call = settings.call(question, VANILLA if budget is None else strategy, budget, sample)
             probes += [(yield from probe(call, grade))]
     return Measurement(question=question, question_id=question_id, settings=settings, probes=tuple(probes))
 
@@ -116,9 +116,9 @@ def elasticity_jobs(
 
     Raises:
         DataError: The grader cannot read a reference answer.
-        InvalidValueError: The style carries no budget.
+        InvalidValueError: The strategy carries no budget.
     """
-    check_budgeted(get_style(settings.style))
+    check_budgeted(get_strategy(settings.strategy))
     bind = get_grader(grader)
     for question in dataset.questions:
         bind(question)  # what cannot be graded fails here, once
@@ -179,8 +179,8 @@ class CurvePoint(Record):
 class ElasticityCurve(Record):
     """Budget against real tokens and accuracy, over all questions, and what follows from it."""
 
-    style: str
-    """The prompt style that carried the budgets."""
+    strategy: str
+    """The prompt strategy that carried the budgets."""
     questions: int = Field(ge=1)
     """How many questions every point rests on."""
     vanilla: CurvePoint
@@ -203,7 +203,7 @@ class ElasticityCurve(Record):
         """Pool measurements of different questions on the same grid.
 
         Args:
-            measurements: At least one; all with the same budgets and style.
+            measurements: At least one; all with the same budgets and strategy.
 
         Raises:
             InvalidValueError: There is none, or they were measured in different ways.
@@ -213,7 +213,7 @@ class ElasticityCurve(Record):
         points = tuple(pooled.point(budget) for budget in pooled.settings.budgets)
         vanilla = pooled.point(None)
         return cls(
-            style=pooled.settings.style,
+            strategy=pooled.settings.strategy,
             questions=len(pooled.measurements),
             vanilla=vanilla,
             points=points,
@@ -237,7 +237,9 @@ class _Pool:
             raise InvalidValueError("a curve needs at least one measured question, got none")
         ways = {measurement.settings for measurement in self.measurements}
         if len(ways) > 1:
-            raise InvalidValueError(f"one curve is one grid and one style, got {len(ways)} different settings")
+            raise InvalidValueError(
+                f"one curve is one grid and one strategy, got {len(ways)} different settings"
+            )
         self.settings = self.measurements[0].settings
         self._rows = [measurement.points for measurement in self.measurements]
 

@@ -74,7 +74,7 @@ def write_html(
     header, *rows = table(curve)
     page = _PAGE.format(
         model=escape(model),
-        subtitle=escape(f"{curve.questions} questions of {data}; style {curve.style!r}"),
+        subtitle=escape(f"{curve.questions} questions of {data}; strategy {curve.strategy!r}"),
         findings="\n".join(f"<p>{escape(line)}</p>" for line in findings(curve)),
         plot=plot,
         head="".join(f"<th>{escape(cell)}</th>" for cell in header),
@@ -106,7 +106,7 @@ def write_png(path: str | Path, curve: ElasticityCurve, *, model: str, data: str
     _draw_tokens(spent, curve)
     _draw_accuracy(right, curve)
     figure.suptitle(
-        f"Token elasticity of {model}\n{curve.questions} questions of {data}, style '{curve.style}'"
+        f"Token elasticity of {model}\n{curve.questions} questions of {data}, strategy '{curve.strategy}'"
     )
     try:
         figure.savefig(path, format="png")

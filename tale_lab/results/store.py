@@ -325,9 +325,19 @@ def result_key(**parts: Any) -> str:
     """Return the key of a result: a digest of everything that makes it what it is.
 
     Args:
-        **parts: JSON-ready facts: kind, question id, model, style, settings, grader, ...
+        **parts: JSON-ready facts: kind, question id, model, strategy, settings, grader, ...
     """
-    return _digest(parts).hex()
+    return _digest(_as_first_named(parts)).hex()
+
+
+# Keys of results files were first made of these names: under others, every answer would be paid for again.
+_FIRST_NAMES = {"strategy": "style", "control": "lever"}
+
+
+def _as_first_named(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {_FIRST_NAMES.get(name, name): _as_first_named(value) for name, value in content.items()}
+    return [_as_first_named(one) for one in content] if isinstance(content, list | tuple) else content
 
 
 def _call_key(call: ModelCall, model: str) -> bytes:
@@ -335,7 +345,7 @@ def _call_key(call: ModelCall, model: str) -> bytes:
     content = call.model_dump(mode="json", exclude={"framing"})
     # What is answered for comparison is asked in the same words: one answer serves both.
     role = "reason" if call.role == "reference" else call.role
-    return _digest([model, {**content, "role": role}])
+    return _digest([model, _as_first_named({**content, "role": role})])
 
 
 def _digest(content: Any) -> bytes:

@@ -36,7 +36,7 @@ def search_jobs(
 
     Raises:
         DataError: The grader cannot read a reference answer.
-        InvalidValueError: The settings cannot be meant, or the style carries no budget.
+        InvalidValueError: The settings cannot be meant, or the strategy carries no budget.
     """
     search_budget("", bool, **settings.model_dump()).close()  # wrong settings fail here, once
     bind = get_grader(grader)

@@ -56,8 +56,8 @@ class Facts(Record):
     """The questions, as the runs in that file name them."""
     models: tuple[str, ...]
     """The models whose answers these are."""
-    styles: tuple[str, ...]
-    """The prompt styles that carried the budgets."""
+    strategies: tuple[str, ...]
+    """The prompt strategies that carried the budgets."""
     measured: int = Field(ge=0)
     """Questions in the results file."""
     examples: int = Field(ge=0)
@@ -89,7 +89,7 @@ class Facts(Record):
         """
         return cls(
             models=tuple(sorted({one.model for one in examples if one.model})),
-            styles=tuple(sorted({one.style for one in examples})),
+            strategies=tuple(sorted({one.strategy for one in examples})),
             examples=len(examples),
             vanilla=Lengths.of([one.vanilla.tokens for one in examples]),
             concise=Lengths.of([one.concise.tokens for one in examples]),
@@ -132,8 +132,8 @@ under the smallest budget that kept it right.
 
 - Questions: {", ".join(facts.data) or "not recorded"}
 - Answers by: {", ".join(facts.models) or "not recorded"}
-- Prompt styles that carried the budgets: {", ".join(facts.styles)}
-- Asked in training as: style `{facts.settings["prompt_style"]}`
+- Prompt strategies that carried the budgets: {", ".join(facts.strategies)}
+- Asked in training as: strategy `{facts.settings["prompt_strategy"]}`
 - {facts.measured} questions were measured; {facts.examples} have an answer to learn
 - {facts.train} lines to train on, {facts.test} held out, split by question (seed {facts.settings["seed"]})
 {_choices(facts)}

@@ -57,8 +57,8 @@ class Example(Record):
     """The answer without a budget: what the model would say."""
     wrong: Answer | None
     """A wrong answer that is no longer than the right one, where there is one."""
-    style: str
-    """Name of the prompt style that carried the budget."""
+    strategy: str
+    """Name of the prompt strategy that carried the budget."""
     model: str
     """The model that answered, as its provider names it."""
     source: CountSource
@@ -74,7 +74,7 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """Return one example for every question that has a right answer shorter than its vanilla one.
 
-    A question that was measured more than once (in two styles, say) gives its shortest example.
+    A question that was measured more than once (in two strategies, say) gives its shortest example.
 
     Args:
         traces: Searches, and measurements of the elasticity curve.
@@ -143,7 +143,7 @@ def _example(
         concise=Answer.of(concise),
         vanilla=Answer.of(vanilla),
         wrong=Answer.of(max(short, key=_tokens)) if short else None,
-        style=trace.settings.style,
+        strategy=trace.settings.strategy,
         model=concise.model or "",
         source=concise.usage.source,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from tale_core.errors import DataError, InvalidValueError
-from tale_core.prompts.strategies import get_style
+from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
 from tale_lab.questions.datasets import Dataset, Question
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tale_core.search.budget_search import SearchTrace
-    from tale_core.types import Style
+    from tale_core.types import Strategy
     from tale_lab.results.store import Store
 
 Side: TypeAlias = Literal["train", "test"]
@@ -56,12 +56,12 @@ class ExportSettings(Record):
     """What an answer is preferred to, in the formats of pairs."""
     model: str | None = None
     """Only the answers of the model of this name; None takes all."""
-    style: str | None = None
-    """Only the searches in this prompt style; None takes all."""
+    strategy: str | None = None
+    """Only the searches in this prompt strategy; None takes all."""
     labels: Labels = "graded"
     """Who says what is right."""
-    prompt_style: str = "internalised"
-    """The style, without a budget, in which the trained model will be asked."""
+    prompt_strategy: str = "internalised"
+    """The strategy, without a budget, in which the trained model will be asked."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the questions that are held out."""
     seed: int = 1024
@@ -107,10 +107,10 @@ def export_run(
     Raises:
         DataError: Nothing was measured, no answer can be learned from, questions are missing, or the lines are
             not what the format wants; nothing is written then.
-        InvalidValueError: The prompt style carries a budget, or the folder cannot be written.
+        InvalidValueError: The prompt strategy carries a budget, or the folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    style = _unbudgeted(settings.prompt_style)
+    strategy = _unbudgeted(settings.prompt_strategy)
     traces = _traces(store, settings)
     examples = examples_of(
         traces,
@@ -121,21 +121,21 @@ def export_run(
     if not examples:
         raise DataError(_nothing(store, traces, settings))
     asked = _questions(store, data)
-    lines = _lines(examples, style, settings, asked)
+    lines = _lines(examples, strategy, settings, asked)
     facts = _facts(store, traces, examples, lines, settings)
     _check(lines, settings)
     _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
     return facts
 
 
-def _unbudgeted(name: str) -> Style:
-    style = get_style(name)
-    if style.budgeted:
+def _unbudgeted(name: str) -> Strategy:
+    strategy = get_strategy(name)
+    if strategy.budgeted:
         raise InvalidValueError(
-            f"style {name!r} carries a budget, and a model that keeps one by itself is asked without: use "
+            f"strategy {name!r} carries a budget, and a model that keeps one by itself is asked without: use "
             "'internalised' (the plain question) or 'vanilla'"
         )
-    return style
+    return strategy
 
 
 def _traces(store: Store, settings: ExportSettings) -> list[SearchTrace | Measurement]:
@@ -144,7 +144,7 @@ def _traces(store: Store, settings: ExportSettings) -> list[SearchTrace | Measur
     if not found:
         which = "".join(
             f" {word} {name!r}"
-            for word, name in (("of model", settings.model), ("in style", settings.style))
+            for word, name in (("of model", settings.model), ("in strategy", settings.strategy))
             if name is not None
         )
         raise DataError(
@@ -155,7 +155,7 @@ def _traces(store: Store, settings: ExportSettings) -> list[SearchTrace | Measur
 
 def _wanted(trace: SearchTrace | Measurement, settings: ExportSettings) -> bool:
     models = {probe.model for probe in trace.probes}
-    return settings.style in {None, trace.settings.style} and settings.model in {None, *models}
+    return settings.strategy in {None, trace.settings.strategy} and settings.model in {None, *models}
 
 
 def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings: ExportSettings) -> str:
@@ -168,7 +168,7 @@ def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings
     longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
     return (
         f"{found}: {right} answers are right, but none under a budget is shorter than the vanilla one{longest}"
-        "; search with another style, or take the vanilla answers with --with-vanilla"
+        "; search with another strategy, or take the vanilla answers with --with-vanilla"
     )
 
 
@@ -178,12 +178,12 @@ def _questions(store: Store, data: Dataset | None) -> dict[str, Question]:
 
 
 def _lines(
-    examples: Iterable[Example], style: Style, settings: ExportSettings, asked: Mapping[str, Question]
+    examples: Iterable[Example], strategy: Strategy, settings: ExportSettings, asked: Mapping[str, Question]
 ) -> dict[Side, list[Line]]:
     lines: dict[Side, list[Line]] = {"train": [], "test": []}
     for example in examples:
         side = side_of(example.question, seed=settings.seed, test_share=settings.test_share)
-        prompt = prompt_of(example.question, style)
+        prompt = prompt_of(example.question, strategy)
         if settings.format == "reward":
             question = _reference(example, asked)
             lines[side].append(reward_line(example, prompt, question, settings.grader))

@@ -16,7 +16,7 @@ from tale_core.errors import DataError, InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tale_core.types import Style
+    from tale_core.types import Strategy
     from tale_lab.questions.datasets import Question
     from tale_lab.training.examples import Answer, Example
 
@@ -34,14 +34,14 @@ OPENAI_FEWEST = 10
 """Lines that OpenAI wants at least."""
 
 
-def prompt_of(question: str, style: Style) -> list[dict[str, str]]:
+def prompt_of(question: str, strategy: Strategy) -> list[dict[str, str]]:
     """Return the conversation before the answer: the question as it will be asked, without a budget.
 
     Args:
         question: The question, unframed.
-        style: How it will be asked.
+        strategy: How it will be asked.
     """
-    return [message.model_dump() for message in style.frame(question, None).messages(question)]
+    return [message.model_dump() for message in strategy.frame(question, None).messages(question)]
 
 
 def sft_lines(example: Example, prompt: list[dict[str, str]]) -> list[Line]:

@@ -1,8 +1,8 @@
 """Train a model to be concise by itself, and know afterwards what it was trained on.
 
 The folder that is written holds everything: ``training.json`` (what was trained, on what, and how far),
-``checkpoints/``, ``adapter/`` (LoRA, for PEFT), ``merged/`` or ``merged.gguf`` on request, ``profile.json``.
-The same call goes on where an earlier one was stopped.
+``checkpoints/``, ``adapter/`` (LoRA, for PEFT), ``merged/`` or ``merged.gguf`` on request,
+``calibration.json``. The same call goes on where an earlier one was stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from tale_core.errors import DataError, InvalidValueError, MissingExtraError
-from tale_core.method.calibration import Profile, Trained
+from tale_core.method.calibration import Calibration, Trained
 from tale_core.types import Record
 from tale_lab.training.export import read_export
 from tale_lab.training.rewards import correct_reward
@@ -139,7 +139,7 @@ def internalise(
         )
         training = training.model_copy(update={**ran, "seconds": time.monotonic() - began})
         _save(folder, training)
-    _profile(folder, training).save(folder / "profile.json")
+    _calibration(folder, training).save(folder / "calibration.json")
     if merge:
         tell(f"merged: {work.merging.merge(model, folder)}")
     return training
@@ -217,11 +217,11 @@ def _save(folder: Path, training: Training) -> None:
     fresh.replace(path)  # whole or not at all
 
 
-def _profile(folder: Path, training: Training) -> Profile:
+def _calibration(folder: Path, training: Training) -> Calibration:
     facts = training.facts
-    return Profile(
+    return Calibration(
         model=folder.resolve().name,
-        style=facts["settings"]["prompt_style"],
+        strategy=facts["settings"]["prompt_strategy"],
         chosen_on=", ".join(facts["data"]),
         date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
         version=training.version,

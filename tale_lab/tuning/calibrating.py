@@ -1,4 +1,4 @@
-"""From a race to a profile: tuning on one set of questions, evidence from another."""
+"""From a race to a calibration: tuning on one set of questions, evidence from another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
-from tale_core.method.calibration import Evidence, Measured, Profile, ProfilePoint
+from tale_core.method.calibration import Calibration, CalibrationPoint, Evidence, Measured
 from tale_core.statistics import (
     Interval,
     difference_interval,
@@ -108,9 +108,9 @@ def evidence(trials: Race, candidate: Candidate, *, data: str) -> Evidence:
     )
 
 
-def make_profile(
+def make_calibration(
     result: Race, tuned_on: Dataset, *, model: str, model_digest: str = "", proof: Sequence[Evidence] = ()
-) -> Profile:
+) -> Calibration:
     """Write down what a race found.
 
     Args:
@@ -124,9 +124,9 @@ def make_profile(
     points = tuple(_curve(result, chosen))
     floor = min((point.budget for point in points if point.budget), default=None)
     policy = chosen.policy()
-    return Profile(
+    return Calibration(
         model=model,
-        style=chosen.style,
+        strategy=chosen.strategy,
         budget=chosen.budget,
         estimator=chosen.estimator,
         exemplars=result.exemplars,
@@ -165,12 +165,12 @@ def _commit() -> str:
     return head.stdout.strip()
 
 
-def _curve(result: Race, chosen: Candidate) -> list[ProfilePoint]:
-    """Return what the budgets of the chosen style led to that kept the accuracy, and vanilla's point."""
+def _curve(result: Race, chosen: Candidate) -> list[CalibrationPoint]:
+    """Return what the budgets of the chosen strategy led to that kept the accuracy, and vanilla's point."""
     kept = [
         one.candidate
         for one in result.standings
-        if (one.candidate.style, one.candidate.searched) == (chosen.style, chosen.searched)
+        if (one.candidate.strategy, one.candidate.searched) == (chosen.strategy, chosen.searched)
         and one.candidate.budget is not None
         and one.accuracy_change >= -result.margin
     ]
@@ -179,9 +179,9 @@ def _curve(result: Race, chosen: Candidate) -> list[ProfilePoint]:
     return [*sorted(points, key=lambda point: point.budget or 0), _point(None, vanilla)]
 
 
-def _point(budget: int | None, trials: Sequence[Trial]) -> ProfilePoint:
+def _point(budget: int | None, trials: Sequence[Trial]) -> CalibrationPoint:
     tokens = [float(one.reason_tokens) for one in trials]
-    return ProfilePoint(
+    return CalibrationPoint(
         budget=budget,
         tokens=_measured(fmean(tokens), mean_interval(tokens)),
         accuracy=_share([float(one.correct) for one in trials]),

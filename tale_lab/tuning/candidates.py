@@ -1,4 +1,4 @@
-"""Who takes part in a race: ways of asking, each a style with a budget."""
+"""Who takes part in a race: ways of asking, each a strategy with a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from tale_core.estimators import RegressionEstimator
 from tale_core.method.method import TaleMethod
 from tale_core.method.policy import BudgetPolicy
-from tale_core.prompts.strategies import Exemplar, ExemplarStyle, get_style
+from tale_core.prompts.strategies import Exemplar, ExemplarStrategy, get_strategy
 from tale_core.types import Record
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ Levels: TypeAlias = dict[int, tuple[Exemplar, ...]]
 
 
 class Candidate(Record):
-    """One way of asking: a style, and where its budget comes from."""
+    """One way of asking: a strategy, and where its budget comes from."""
 
-    style: str
-    """Name of a registered prompt style."""
+    strategy: str
+    """Name of a registered prompt strategy."""
     budget: int | None = Field(default=None, ge=1)
     """One budget for every question, in output tokens; None leaves it to the estimator."""
     multiplier: float = Field(default=1.0, gt=0)
@@ -40,13 +40,13 @@ class Candidate(Record):
     @property
     def label(self) -> str:
         """A short name, such as ``tale x2`` or ``exemplars @100, second try``."""
-        style = f"{self.style} (searched)" if self.searched else self.style
+        strategy = f"{self.strategy} (searched)" if self.searched else self.strategy
         second_try = ", second try" if self.second_try else ""
         if self.budget is not None:
-            return f"{style} @{self.budget}{second_try}"
+            return f"{strategy} @{self.budget}{second_try}"
         fitted = "" if self.estimator is None else f" fitted by {Path(self.estimator).name}"
         multiplied = "" if self.multiplier == 1 else f" x{self.multiplier:g}"
-        return f"{style}{fitted}{multiplied}{second_try}"
+        return f"{strategy}{fitted}{multiplied}{second_try}"
 
     def policy(self) -> BudgetPolicy:
         """Return the candidate's bounds and reactions."""
@@ -58,11 +58,11 @@ class Candidate(Record):
         Args:
             exemplars: The race's own worked examples, for a candidate that shows them.
         """
-        style = get_style(self.style)
-        if self.searched and isinstance(style, ExemplarStyle):
-            style = style.model_copy(update={"levels": exemplars})
+        strategy = get_strategy(self.strategy)
+        if self.searched and isinstance(strategy, ExemplarStrategy):
+            strategy = strategy.model_copy(update={"levels": exemplars})
         fitted = None if self.estimator is None else _fitted(self.estimator)
-        return TaleMethod(estimator=self.budget or fitted, style=style, policy=self.policy())
+        return TaleMethod(estimator=self.budget or fitted, strategy=strategy, policy=self.policy())
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def _fitted(path: str) -> RegressionEstimator:
     return RegressionEstimator.load(path)
 
 
-BASELINE = Candidate(style="vanilla")
+BASELINE = Candidate(strategy="vanilla")
 """What every candidate is measured against: chain of thought without a budget."""
 
 
@@ -82,7 +82,7 @@ def default_candidates(
     """Return a broad field of candidates.
 
     Args:
-        budgets: The fixed budgets to try with each style, in output tokens.
+        budgets: The fixed budgets to try with each strategy, in output tokens.
         multipliers: What to multiply estimates by.
         estimators: Files of fitted estimators.
     """
@@ -96,34 +96,35 @@ def default_candidates(
 
 
 def candidates_of(
-    styles: Sequence[str],
+    strategies: Sequence[str],
     *,
     budgets: Sequence[int],
     multipliers: Sequence[float],
     estimators: Sequence[str] = (),
     zero_shot: Sequence[str] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Return every combination of styles with budgets, and with estimators times multipliers.
+    """Return every combination of strategies with budgets, and with estimators times multipliers.
 
     Args:
-        styles: Names of prompt styles; one that carries no budget takes part once.
+        strategies: Names of prompt strategies; one that carries no budget takes part once.
         budgets: Fixed budgets, in output tokens.
         multipliers: What to multiply estimates by.
         estimators: Files of fitted estimators.
-        zero_shot: The styles to try with the zero-shot estimator, each at the price of a call; None for all.
+        zero_shot: The strategies to try with the zero-shot estimator, each at the price of a call; None for
+            all.
 
     Raises:
-        UnknownStyleError: No style of one of these names.
+        UnknownStrategyError: No strategy of one of these names.
     """
     field: list[Candidate] = []
-    for style in styles:
-        if not get_style(style).budgeted:
-            field.append(Candidate(style=style))
+    for strategy in strategies:
+        if not get_strategy(strategy).budgeted:
+            field.append(Candidate(strategy=strategy))
             continue
-        asked = (None,) if zero_shot is None or style in zero_shot else ()
-        field += [Candidate(style=style, budget=budget) for budget in budgets]
+        asked = (None,) if zero_shot is None or strategy in zero_shot else ()
+        field += [Candidate(strategy=strategy, budget=budget) for budget in budgets]
         field += [
-            Candidate(style=style, multiplier=multiplier, estimator=estimator)
+            Candidate(strategy=strategy, multiplier=multiplier, estimator=estimator)
             for estimator in (*asked, *estimators)
             for multiplier in multipliers
         ]

@@ -1,6 +1,6 @@
 """Tuning: races ways of asking on a sample of questions and finds the one to use with a model.
 
-Every candidate is a style with a budget. All of them answer the same first questions; after each round the
+Every candidate is a strategy with a budget. All of them answer the same first questions; after each round the
 half that spends most drops out, and with it whatever loses too many answers against vanilla chain of thought
 (successive halving: Jamieson and Talwalkar, arXiv 1502.07943, algorithm 1). The survivors answer more
 questions, so the sample grows where it matters and the race stays affordable.

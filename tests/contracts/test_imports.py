@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +141,23 @@ def test_importing_a_middleware_without_what_it_needs_names_the_extra(name: str,
     last = ran.stderr.splitlines()[-1]
     assert f"MissingExtraError: '{package}" in last
     assert "is not installed; run: pip install 'tale-reasoning[langchain]'" in last
+
+
+@pytest.mark.parametrize(
+    ("former", "place"),
+    [
+        ("tale_core.evaluation", "from tale_lab"),
+        ("tale_core.evaluation.store", "from tale_lab"),
+        ("tale_core.profile", "tale_core.method.calibration"),
+        ("tale_core.cli", "tale_lab.cli"),
+        ("tale_core.ledger", "tale_core.accounts.ledger"),
+    ],
+)
+def test_an_import_of_a_moved_module_says_where_it_is_now(former: str, place: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=re.escape(f"has moved: import {place}")):
+        importlib.import_module(former)
+
+
+def test_a_module_that_never_was_is_not_found_in_the_ordinary_way() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'tale_core.nothing'"):
+        importlib.import_module("tale_core.nothing")

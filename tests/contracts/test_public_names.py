@@ -26,7 +26,7 @@ MODULES = sorted(path for name in TOP for path in (ROOT / name).rglob("*.py"))
 OFFERING = [
     ".".join(path.parent.relative_to(ROOT).parts)
     for path in MODULES
-    if path.name == "__init__.py" and "__all__" in path.read_text(encoding="utf-8")
+    if path.name == "__init__.py" and any(word in path.read_text("utf-8") for word in ("__all__", "lazy_names"))
 ]
 
 

@@ -105,7 +105,7 @@ def test_a_wrong_value_is_named_with_its_field_and_shown(build: Any, message: st
 
 def test_a_wrong_value_inside_another_record_is_shown_once() -> None:
     with pytest.raises(InvalidValueError) as caught:
-        Plan(question="q", budget={"tokens": 0}, framing={}, style="tale")
+        Plan(question="q", budget={"tokens": 0}, framing={}, strategy="tale")
     assert str(caught.value) == "Plan.budget: Budget.tokens: Input should be greater than or equal to 1, got 0"
 
 

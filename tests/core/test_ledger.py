@@ -64,7 +64,7 @@ def test_a_new_ledger_is_empty() -> None:
 
 def test_each_kind_of_record_is_kept_in_order_with_its_own_kind() -> None:
     one, two = call("estimate", 3), call("reason", 40)
-    budget = BudgetEvent(question_id="q", budget=30, source="zero-shot", style="tale")
+    budget = BudgetEvent(question_id="q", budget=30, source="zero-shot", strategy="tale")
     overrun = happened(ElasticityKind.OVERRUN)
     ledger = ledger_of(one, budget, two, overrun)
     assert ledger.calls == (one, two)

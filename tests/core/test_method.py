@@ -13,6 +13,7 @@ from tale_core import (
     BudgetEvent,
     BudgetOverrunError,
     BudgetPolicy,
+    Calibration,
     ChainEstimator,
     ElasticityEvent,
     ElasticityKind,
@@ -25,12 +26,11 @@ from tale_core import (
     ModelCall,
     ModelReply,
     PolicyViolationError,
-    Profile,
     QuestionRun,
     SlippedAnswerError,
     TaleMethod,
     TruncatedAnswerError,
-    UnknownStyleError,
+    UnknownStrategyError,
     Usage,
     UsageEvent,
     ZeroShotEstimator,
@@ -114,19 +114,19 @@ def test_a_journal_is_drained_once() -> None:
     assert question_run.drain() == []
 
 
-def test_the_answering_call_carries_budget_style_model_and_time_into_the_records() -> None:
+def test_the_answering_call_carries_budget_strategy_model_and_time_into_the_records() -> None:
     reply = ModelReply(
         text=words(40), usage=Usage(output_tokens=40), finish_reason="stop", model="m-1", seconds=1.5
     )
     _, question_run = ask(ScriptedModel("[[50]]", reply))
     estimating, asking = [event for event in question_run.drain() if isinstance(event, UsageEvent)]
-    assert (estimating.role, estimating.budget, estimating.style) == ("estimate", None, None)
+    assert (estimating.role, estimating.budget, estimating.strategy) == ("estimate", None, None)
     assert asking == UsageEvent(
         question_id="run-1",
         role="reason",
         usage=Usage(output_tokens=40),
         budget=50,
-        style="tale",
+        strategy="tale",
         model="m-1",
         finish_reason="stop",
         seconds=1.5,
@@ -141,7 +141,7 @@ def test_the_answering_call_carries_budget_style_model_and_time_into_the_records
     estimate=st.text(st.characters()) | st.from_regex(r"\[\[[-0-9., k]{0,12}\]\]"),
     text=st.text(max_size=20),
     finish_reason=st.sampled_from([None, "stop", "length", "tool_calls", "content_filter", "closed"]),
-    style=st.sampled_from(["tale", "essential", "exemplars", "words", "steps"]),
+    strategy=st.sampled_from(["tale", "essential", "exemplars", "words", "steps"]),
     policy=st.builds(
         BudgetPolicy,
         floor=st.integers(1, 100),
@@ -155,11 +155,11 @@ def test_the_answering_call_carries_budget_style_model_and_time_into_the_records
     ),
 )
 def test_no_estimate_and_no_answer_leads_to_a_budget_below_one_or_to_an_exception(
-    estimate: str, text: str, finish_reason: Any, style: str, policy: BudgetPolicy
+    estimate: str, text: str, finish_reason: Any, strategy: str, policy: BudgetPolicy
 ) -> None:
     reply = ModelReply(text=text, usage=Usage(output_tokens=10**5), finish_reason=finish_reason)
     model = ScriptedModel(estimate=estimate, reason=reply)
-    answer, question_run = ask(model, style=style, policy=policy)
+    answer, question_run = ask(model, strategy=strategy, policy=policy)
     budgets = [event.budget for event in question_run.drain() if isinstance(event, BudgetEvent)]
     assert all(budget is None or budget >= 1 for budget in budgets)
     assert 1 <= len(budgets) <= 1 + policy.retries
@@ -173,12 +173,12 @@ def test_no_estimate_and_no_answer_leads_to_a_budget_below_one_or_to_an_exceptio
 
 
 @settings(deadline=None)
-@given(question=st.text(), budget=st.integers(10**7, 10**9), style=st.sampled_from(["tale", "essential"]))
+@given(question=st.text(), budget=st.integers(10**7, 10**9), strategy=st.sampled_from(["tale", "essential"]))
 def test_the_budget_is_in_the_prompt_exactly_once_and_the_question_as_it_was(
-    question: str, budget: int, style: str
+    question: str, budget: int, strategy: str
 ) -> None:
     model = ScriptedModel(reason="fine")
-    ask(model, question, estimator=budget, style=style)
+    ask(model, question, estimator=budget, strategy=strategy)
     (call,) = model.calls
     content = call.messages[-1].content
     assert content.startswith(question)
@@ -377,7 +377,7 @@ def test_an_answer_that_goes_on_slipping_is_asked_again_only_as_often_as_the_pol
 
 def test_a_slip_without_a_budget_is_put_right_too() -> None:
     model = ScriptedModel(SLIPPED, "28")
-    ask(model, style="vanilla", policy=BudgetPolicy(on_slip="retry"))
+    ask(model, strategy="vanilla", policy=BudgetPolicy(on_slip="retry"))
     assert "Note that 3 + 9 + 16 = 28.\n\nLet's think step by step:" in model.calls[-1].messages[-1].content
 
 
@@ -436,9 +436,9 @@ def test_a_collapse_is_recorded_under_the_published_wording() -> None:
 
 
 def test_direct_and_vanilla_ask_without_an_estimate_and_show_no_collapse() -> None:
-    for style in ("direct", "vanilla"):
+    for strategy in ("direct", "vanilla"):
         model = ScriptedModel(reason="36")
-        answer, _ = ask(model, style=style)
+        answer, _ = ask(model, strategy=strategy)
         assert [call.role for call in model.calls] == ["reason"]
         assert (answer.plan.budget.tokens, answer.plan.budget.source, kinds(answer)) == (None, "none", [])
 
@@ -492,7 +492,7 @@ def test_the_cost_of_estimating_is_all_measured_or_all_estimated(second: Any, so
 def test_the_summary_is_plain_data_with_the_figures_and_no_prompt() -> None:
     answer, _ = ask(ScriptedModel("[[5]]", words(90)))
     summary = answer.summary()
-    expected = {"budget": 16, "source": "zero-shot", "estimate": 5, "style": "tale", "attempts": 1}
+    expected = {"budget": 16, "source": "zero-shot", "estimate": 5, "strategy": "tale", "attempts": 1}
     assert expected.items() <= summary.items()
     assert summary["reason_usage"] == answer.reason_usage.model_dump(mode="json")
     assert summary["events"] == [
@@ -534,31 +534,31 @@ def test_a_chinese_question_is_estimated_and_asked_in_chinese() -> None:
 # the choices
 
 
-PROFILE = Profile(model="m-1", style="essential", budget=90, policy=BudgetPolicy(floor=60))
+PROFILE = Calibration(model="m-1", strategy="essential", budget=90, policy=BudgetPolicy(floor=60))
 
 
-def test_a_profile_fills_in_what_the_caller_left_open() -> None:
-    method = TaleMethod(profile=PROFILE)
-    assert (method.style.name, method.policy) == ("essential", PROFILE.policy)
+def test_a_calibration_fills_in_what_the_caller_left_open() -> None:
+    method = TaleMethod(calibration=PROFILE)
+    assert (method.strategy.name, method.policy) == ("essential", PROFILE.policy)
     assert isinstance(method.estimator, FixedEstimator)
     assert method.estimator.tokens == 90
 
 
-def test_what_the_caller_names_wins_over_the_profile() -> None:
+def test_what_the_caller_names_wins_over_the_calibration() -> None:
     policy = BudgetPolicy(floor=5)
     estimator = ChainEstimator(FixedEstimator(7))
-    method = TaleMethod(profile=PROFILE, style="tale", policy=policy, estimator=estimator)
-    assert (method.style.name, method.policy, method.estimator) == ("tale", policy, estimator)
+    method = TaleMethod(calibration=PROFILE, strategy="tale", policy=policy, estimator=estimator)
+    assert (method.strategy.name, method.policy, method.estimator) == ("tale", policy, estimator)
 
 
-def test_a_profile_without_a_budget_leaves_the_estimate_to_the_model() -> None:
-    profile = PROFILE.model_copy(update={"budget": None})
-    assert isinstance(TaleMethod(profile=profile).estimator, ZeroShotEstimator)
+def test_a_calibration_without_a_budget_leaves_the_estimate_to_the_model() -> None:
+    calibration = PROFILE.model_copy(update={"budget": None})
+    assert isinstance(TaleMethod(calibration=calibration).estimator, ZeroShotEstimator)
 
 
 def test_wrong_choices_fail_when_they_are_made() -> None:
-    with pytest.raises(UnknownStyleError, match="'tael'"):
-        TaleMethod(style="tael")
+    with pytest.raises(UnknownStrategyError, match="'tael'"):
+        TaleMethod(strategy="tael")
     with pytest.raises(InvalidValueError, match="'fr'"):
         TaleMethod(language="fr")
     with pytest.raises(InvalidValueError, match="got 'zero-shot'"):
@@ -566,7 +566,7 @@ def test_wrong_choices_fail_when_they_are_made() -> None:
     with pytest.raises(InvalidValueError, match="at least 1, got 0"):
         TaleMethod(estimator=0)
     with pytest.raises(InvalidValueError, match="got 5"):
-        TaleMethod(style=5)
+        TaleMethod(strategy=5)
 
 
 def test_a_hundred_questions_over_one_method_keep_their_records_apart() -> None:
@@ -599,7 +599,7 @@ def test_a_portion_of_a_budget_stays_above_the_floor(whole: int, share: float, e
 
 
 def test_no_budget_has_no_portions() -> None:
-    one = TaleMethod(style="vanilla").begin(QUESTION)
+    one = TaleMethod(strategy="vanilla").begin(QUESTION)
     plan = run(one.plan(), ScriptedModel("unused"))
     assert one.portion(plan, 0.5) is plan
 

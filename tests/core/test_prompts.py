@@ -1,4 +1,4 @@
-"""A style puts text around a question, never into it, and carries the budget exactly once."""
+"""A strategy puts text around a question, never into it, and carries the budget exactly once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from tale_core import (
     Exemplar,
-    ExemplarStyle,
+    ExemplarStrategy,
     Framing,
     InvalidValueError,
     Message,
-    Style,
+    Strategy,
     Template,
-    TemplateStyle,
-    UnknownStyleError,
-    get_style,
-    register_style,
-    style_names,
+    TemplateStrategy,
+    UnknownStrategyError,
+    get_strategy,
+    register_strategy,
+    strategy_names,
 )
 from tale_core.prompts import strategies
 from tale_core.prompts.strategies import detect_language
@@ -35,65 +35,65 @@ AMOUNTS = {"98760", "74070", "4938"}
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test register styles that are gone afterwards."""
-    monkeypatch.setattr(strategies, "_styles", dict(strategies._styles))
+    """Let a test register strategies that are gone afterwards."""
+    monkeypatch.setattr(strategies, "_strategies", dict(strategies._strategies))
 
 
-def terse(name: str = "terse", **changes: object) -> TemplateStyle:
+def terse(name: str = "terse", **changes: object) -> TemplateStrategy:
     template = Template(budgeted="At most {budget} tokens.", unbudgeted="Be terse.")
-    return TemplateStyle(**{"name": name, "templates": {"en": template}} | changes)
+    return TemplateStrategy(**{"name": name, "templates": {"en": template}} | changes)
 
 
 def numbers(text: str) -> list[str]:
     return [number for number in re.findall(r"\d+", text) if number in AMOUNTS]
 
 
-# every registered style
+# every registered strategy
 
 
-def test_the_shipped_styles_are_registered() -> None:
-    assert set(SHIPPED) <= set(style_names())
-    assert list(style_names()) == sorted(style_names())
+def test_the_shipped_strategies_are_registered() -> None:
+    assert set(SHIPPED) <= set(strategy_names())
+    assert list(strategy_names()) == sorted(strategy_names())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_style_is_found_by_its_name_and_satisfies_the_protocol(name: str) -> None:
-    style = get_style(name)
-    assert style.name == name
-    assert isinstance(style, Style)
+def test_a_shipped_strategy_is_found_by_its_name_and_satisfies_the_protocol(name: str) -> None:
+    strategy = get_strategy(name)
+    assert strategy.name == name
+    assert isinstance(strategy, Strategy)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("question", [ENGLISH, CHINESE])
 @pytest.mark.parametrize("language", ["auto", "en"])
-def test_a_style_carries_a_budget_exactly_once_if_it_carries_one(
+def test_a_strategy_carries_a_budget_exactly_once_if_it_carries_one(
     name: str, question: str, language: str
 ) -> None:
-    style = get_style(name)
-    budgeted = style.frame(question, BUDGET, language=language)
-    without = style.frame(question, None, language=language)
-    assert len(numbers(budgeted.apply(question))) == (1 if style.budgeted else 0)
+    strategy = get_strategy(name)
+    budgeted = strategy.frame(question, BUDGET, language=language)
+    without = strategy.frame(question, None, language=language)
+    assert len(numbers(budgeted.apply(question))) == (1 if strategy.budgeted else 0)
     assert numbers(budgeted.before) == []  # what stands before the question is a prefix that servers cache
     assert numbers(without.apply(question)) == []
-    assert style.budgeted or budgeted == without
+    assert strategy.budgeted or budgeted == without
     for framing in (budgeted, without):
         assert "{" not in framing.apply(question)
 
 
 @pytest.mark.parametrize("language", ["auto", "en", "zh"])
-def test_the_internalised_style_asks_the_plain_question(language: str) -> None:
-    style = get_style("internalised")
-    assert style.frame(ENGLISH, 50, language=language).messages(ENGLISH) == (
+def test_the_internalised_strategy_asks_the_plain_question(language: str) -> None:
+    strategy = get_strategy("internalised")
+    assert strategy.frame(ENGLISH, 50, language=language).messages(ENGLISH) == (
         Message(role="user", content=ENGLISH),
     )
-    assert not style.budgeted  # so that no estimator is run
-    assert style.reasons
+    assert not strategy.budgeted  # so that no estimator is run
+    assert strategy.reasons
 
 
-@pytest.mark.parametrize("name", style_names())
+@pytest.mark.parametrize("name", strategy_names())
 @given(question=st.text(), budget=st.none() | st.integers(1, 10**9))
-def test_no_style_alters_the_question(name: str, question: str, budget: int | None) -> None:
-    framing = get_style(name).frame(question, budget)
+def test_no_strategy_alters_the_question(name: str, question: str, budget: int | None) -> None:
+    framing = get_strategy(name).frame(question, budget)
     assert framing.apply(question) == framing.before + question + framing.after
     assert framing.messages(question)[-1] == Message(role="user", content=framing.apply(question))
 
@@ -101,7 +101,7 @@ def test_no_style_alters_the_question(name: str, question: str, budget: int | No
 @pytest.mark.parametrize("name", ["tale", "essential", "words", "steps"])
 @pytest.mark.parametrize("trap", ["Use less than {budget} tokens?", "%s {0} {} {words} {steps}", "{question}"])
 def test_a_question_that_looks_like_a_template_is_left_alone(name: str, trap: str) -> None:
-    assert get_style(name).frame(trap, BUDGET).apply(trap).startswith(trap)
+    assert get_strategy(name).frame(trap, BUDGET).apply(trap).startswith(trap)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_question_that_looks_like_a_template_is_left_alone(name: str, trap: st
 def test_the_published_sentences_stand_at_the_end_word_for_word(
     name: str, language: str, sentence: str
 ) -> None:
-    framing = get_style(name).frame(ENGLISH, 50, language=language)
+    framing = get_strategy(name).frame(ENGLISH, 50, language=language)
     assert framing == Framing(after=f"\n\n{sentence}")
 
 
@@ -126,19 +126,19 @@ def test_direct_speaks_of_the_question_that_follows() -> None:
     sentence = (
         "Please answer the following question and give the answer directly without any reasoning process."
     )
-    asked = get_style("direct").frame(ENGLISH, None).apply(ENGLISH)
+    asked = get_strategy("direct").frame(ENGLISH, None).apply(ENGLISH)
     assert asked == f"{sentence}\n\n{ENGLISH}"
 
 
 @pytest.mark.parametrize("name", ["tale", "essential", "words", "steps", "exemplars"])
-def test_without_a_budget_a_budgeted_style_still_asks_for_reasoning(name: str) -> None:
-    after = get_style(name).frame(ENGLISH, None).after
+def test_without_a_budget_a_budgeted_strategy_still_asks_for_reasoning(name: str) -> None:
+    after = get_strategy(name).frame(ENGLISH, None).after
     assert after.startswith("\n\nLet's think step by step")
 
 
 def test_a_tiny_budget_is_never_asked_for_as_nothing() -> None:
-    assert "less than 1 words" in get_style("words").frame(ENGLISH, 1).after
-    assert "at most 1 short steps" in get_style("steps").frame(ENGLISH, 1).after
+    assert "less than 1 words" in get_strategy("words").frame(ENGLISH, 1).after
+    assert "at most 1 short steps" in get_strategy("steps").frame(ENGLISH, 1).after
 
 
 # languages
@@ -167,30 +167,30 @@ def test_the_language_follows_the_script_most_of_the_question_is_in(text: str, l
 
 
 def test_a_named_language_wins_over_the_questions_script() -> None:
-    tale = get_style("tale")
+    tale = get_strategy("tale")
     assert tale.frame(CHINESE, 50).after == tale.frame(ENGLISH, 50, language="zh").after
     assert tale.frame(CHINESE, 50, language="en").after == tale.frame(ENGLISH, 50).after
 
 
-def test_a_style_without_the_questions_language_falls_back_to_english() -> None:
+def test_a_strategy_without_the_questions_language_falls_back_to_english() -> None:
     assert terse().frame(CHINESE, 20).after == "\n\nAt most 20 tokens."
 
 
 def test_a_language_that_was_named_and_does_not_exist_is_refused() -> None:
     with pytest.raises(InvalidValueError, match=r"no template in language 'fr'; available: en, zh, or 'auto'"):
-        get_style("tale").frame(ENGLISH, 50, language="fr")
+        get_strategy("tale").frame(ENGLISH, 50, language="fr")
 
 
 # worked examples
 
 
-def exemplars(**changes: object) -> ExemplarStyle:
+def exemplars(**changes: object) -> ExemplarStrategy:
     levels = {
         length: (Exemplar(question=f"short {length}?", solution=f"solution of {length}"),)
         for length in (200, 25, 75)
     }
     template = Template(budgeted="Less than {budget} tokens:", unbudgeted="Step by step:")
-    return ExemplarStyle(**{"name": "mine", "levels": levels, "template": template} | changes)
+    return ExemplarStrategy(**{"name": "mine", "levels": levels, "template": template} | changes)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def exemplars(**changes: object) -> ExemplarStyle:
     [(1, 25), (33, 25), (34, 25), (99, 25), (100, 75), (266, 75), (267, 200), (10**9, 200)],
 )
 def test_the_longest_examples_that_fit_the_budget_are_shown(budget: int, level: int) -> None:
-    style = exemplars()
-    assert style.level(budget) == level
-    question, solution = style.frame(ENGLISH, budget).examples
+    strategy = exemplars()
+    assert strategy.level(budget) == level
+    question, solution = strategy.frame(ENGLISH, budget).examples
     assert (question.role, solution.role) == ("user", "assistant")
     assert question.content.startswith(f"short {level}?")
     assert solution.content == f"solution of {level}"
@@ -208,13 +208,13 @@ def test_the_longest_examples_that_fit_the_budget_are_shown(budget: int, level: 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_a_larger_budget_never_shows_shorter_examples(one: int, other: int) -> None:
-    for style in (exemplars(), get_style("exemplars")):
-        assert style.level(min(one, other)) <= style.level(max(one, other))
+    for strategy in (exemplars(), get_strategy("exemplars")):
+        assert strategy.level(min(one, other)) <= strategy.level(max(one, other))
 
 
 def test_examples_depend_on_the_budget_alone_so_that_servers_can_cache_them() -> None:
-    style = exemplars()
-    assert style.frame(ENGLISH, 100).examples == style.frame(CHINESE, 100).examples
+    strategy = exemplars()
+    assert strategy.frame(ENGLISH, 100).examples == strategy.frame(CHINESE, 100).examples
 
 
 def test_examples_are_asked_for_as_the_question_is() -> None:
@@ -240,7 +240,7 @@ def test_examples_can_be_written_into_plain_text_before_the_question() -> None:
 
 @pytest.mark.parametrize("levels", [{}, {25: ()}, {0: (Exemplar(question="q", solution="s"),)}])
 def test_levels_without_an_example_or_a_length_are_refused(levels: object) -> None:
-    with pytest.raises(InvalidValueError, match=r"ExemplarStyle\.levels"):
+    with pytest.raises(InvalidValueError, match=r"ExemplarStrategy\.levels"):
         exemplars(levels=levels)
 
 
@@ -248,56 +248,56 @@ def test_levels_without_an_example_or_a_length_are_refused(levels: object) -> No
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_registered_style_is_found_by_name() -> None:
-    style = register_style(terse())
-    assert get_style("terse") is style
-    assert "terse" in style_names()
+def test_a_registered_strategy_is_found_by_name() -> None:
+    strategy = register_strategy(terse())
+    assert get_strategy("terse") is strategy
+    assert "terse" in strategy_names()
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_name_is_taken_over_only_on_purpose() -> None:
     first, second = terse(), terse(measured_on=("a model",))
-    register_style(first)
-    with pytest.raises(InvalidValueError, match="a style named 'terse' exists; pass replace=True"):
-        register_style(second)
-    assert get_style("terse") is first
-    register_style(second, replace=True)
-    assert get_style("terse") is second
+    register_strategy(first)
+    with pytest.raises(InvalidValueError, match="a strategy named 'terse' exists; pass replace=True"):
+        register_strategy(second)
+    assert get_strategy("terse") is first
+    register_strategy(second, replace=True)
+    assert get_strategy("terse") is second
 
 
-def test_a_style_object_needs_no_registration() -> None:
-    style = terse()
-    assert get_style(style) is style
-    assert "terse" not in style_names()
+def test_a_strategy_object_needs_no_registration() -> None:
+    strategy = terse()
+    assert get_strategy(strategy) is strategy
+    assert "terse" not in strategy_names()
 
 
 @pytest.mark.parametrize(("name", "hint"), [("tael", "did you mean 'tale'?"), ("Vanila", "'vanilla'?")])
-def test_a_misspelled_style_is_answered_with_the_nearest_name(name: str, hint: str) -> None:
-    with pytest.raises(UnknownStyleError, match=re.escape(hint)) as caught:
-        get_style(name)
+def test_a_misspelled_strategy_is_answered_with_the_nearest_name(name: str, hint: str) -> None:
+    with pytest.raises(UnknownStrategyError, match=re.escape(hint)) as caught:
+        get_strategy(name)
     assert repr(name) in str(caught.value)
 
 
-def test_an_unknown_style_is_answered_with_all_names_and_the_way_to_add_one() -> None:
+def test_an_unknown_strategy_is_answered_with_all_names_and_the_way_to_add_one() -> None:
     with pytest.raises(
-        UnknownStyleError, match=r"no prompt style named 'zzz'; known: direct, .*vanilla"
+        UnknownStrategyError, match=r"no prompt strategy named 'zzz'; known: direct, .*vanilla"
     ) as caught:
-        get_style("zzz")
-    assert "tale_core.register_style" in str(caught.value)
+        get_strategy("zzz")
+    assert "tale_core.register_strategy" in str(caught.value)
 
 
 @pytest.mark.parametrize("thing", [None, 5, object()])
-def test_what_is_no_style_is_refused(thing: object) -> None:
-    with pytest.raises(InvalidValueError, match="a style has a name, budgeted, reasons and frame"):
-        get_style(thing)
-    with pytest.raises(InvalidValueError, match="a style has a name, budgeted, reasons and frame"):
-        register_style(thing)
+def test_what_is_no_strategy_is_refused(thing: object) -> None:
+    with pytest.raises(InvalidValueError, match="a strategy has a name, budgeted, reasons and frame"):
+        get_strategy(thing)
+    with pytest.raises(InvalidValueError, match="a strategy has a name, budgeted, reasons and frame"):
+        register_strategy(thing)
 
 
-# styles that cannot be meant
+# strategies that cannot be meant
 
 
-def test_a_budgeted_style_that_would_drop_the_budget_is_refused() -> None:
+def test_a_budgeted_strategy_that_would_drop_the_budget_is_refused() -> None:
     template = Template(budgeted="Be short.", unbudgeted="Be short.")
     with pytest.raises(InvalidValueError, match=r"'Be short\.' \(en\) holds none of \{budget\}, \{words\}"):
         terse(templates={"en": template})
@@ -309,9 +309,9 @@ def test_a_sentence_without_a_budget_cannot_name_one() -> None:
         Template(budgeted="{budget}", unbudgeted="At most {budget}")
 
 
-def test_a_style_needs_english_and_a_name() -> None:
+def test_a_strategy_needs_english_and_a_name() -> None:
     template = Template(budgeted="{budget}", unbudgeted="")
     with pytest.raises(InvalidValueError, match="needs a template for 'en', got zh"):
         terse(templates={"zh": template})
-    with pytest.raises(InvalidValueError, match=r"TemplateStyle\.name"):
+    with pytest.raises(InvalidValueError, match=r"TemplateStrategy\.name"):
         terse(name="")

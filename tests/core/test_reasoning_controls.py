@@ -1,4 +1,4 @@
-"""The pure choice of a lever: facts about a model and a budget in, a setting out."""
+"""The pure choice of a control: facts about a model and a budget in, a setting out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tale_core.models.reasoning_controls import (
     LEVELS,
     THINKING_HEADROOM,
     NativeControls,
-    check_knobs,
+    check_reasoning_control,
     choose,
     quiet,
 )
 from tale_core.testing import ScriptedModel
-from tale_core.types import KnobSetting, ModelReply, Usage
+from tale_core.types import ControlSetting, ModelReply, Usage
 
 EFFORT = NativeControls(model="m", thinks=True, levels=("none", "minimal", "low", "medium", "high", "xhigh"))
 TOKENS = NativeControls(model="m", thinks=True, minimum=1024, limit=10_000, stops=True)
@@ -35,7 +35,7 @@ TOKENS = NativeControls(model="m", thinks=True, minimum=1024, limit=10_000, stop
 )
 def test_a_budget_maps_to_an_effort_level_by_documented_thresholds(budget: int, level: str) -> None:
     setting = choose(budget, EFFORT)
-    assert (setting.lever, setting.value) == ("effort", level)
+    assert (setting.control, setting.value) == ("effort", level)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_a_thinking_budget_stays_within_what_the_provider_accepts_and_the_caller
     budget: int, tokens: int
 ) -> None:
     setting = choose(budget, TOKENS)
-    assert (setting.lever, setting.value) == ("thinking_budget", tokens)
+    assert (setting.control, setting.value) == ("thinking_budget", tokens)
 
 
 @pytest.mark.parametrize(
     ("controls", "why"),
     [
         (NativeControls(model="gpt-4o", thinks=False), "gpt-4o does not think"),
-        (NativeControls(model="mystery"), "no native knob is known for mystery"),
+        (NativeControls(model="mystery"), "no reasoning control is known for mystery"),
         (NativeControls(model="mystery", levels=("low",)), "not known whether mystery thinks"),
         (
             TOKENS.model_copy(update={"obstacle": "a forced tool excludes thinking"}),
@@ -89,46 +89,50 @@ def test_a_thinking_budget_stays_within_what_the_provider_accepts_and_the_caller
         ),
     ],
 )
-def test_without_a_usable_knob_the_prompt_carries_the_budget_and_says_why(
+def test_without_a_usable_control_the_prompt_carries_the_budget_and_says_why(
     controls: NativeControls, why: str
 ) -> None:
     setting = choose(60, controls)
-    assert (setting.lever, setting.value) == ("prompt", None)
+    assert (setting.control, setting.value) == ("prompt", None)
     assert why in setting.why
 
 
 def test_the_caller_can_insist_on_the_prompt() -> None:
-    assert choose(60, EFFORT, "prompt").lever == "prompt"
+    assert choose(60, EFFORT, "prompt").control == "prompt"
 
 
-def test_native_uses_a_known_knob_even_when_nobody_knows_whether_the_model_thinks() -> None:
+def test_native_uses_a_known_control_even_when_nobody_knows_whether_the_model_thinks() -> None:
     assert choose(60, NativeControls(levels=("low",)), "native").value == "low"
 
 
 def test_native_is_refused_where_it_cannot_be_kept() -> None:
-    with pytest.raises(InvalidValueError, match="gpt-4o does not think as it is set up; use knobs='auto'"):
-        check_knobs("native", NativeControls(model="gpt-4o", thinks=False))
+    with pytest.raises(
+        InvalidValueError, match="gpt-4o does not think as it is set up; use reasoning_control='auto'"
+    ):
+        check_reasoning_control("native", NativeControls(model="gpt-4o", thinks=False))
 
 
 def test_an_unknown_choice_is_refused_with_the_choices() -> None:
-    with pytest.raises(InvalidValueError, match=r"knobs must be one of auto, prompt, native, .*; got 'max'"):
-        check_knobs("max")
+    with pytest.raises(
+        InvalidValueError, match=r"reasoning_control must be one of auto, prompt, native, .*; got 'max'"
+    ):
+        check_reasoning_control("max")
 
 
-@pytest.mark.parametrize("knobs", ["auto", "prompt", "vllm"])
-def test_other_choices_need_nothing_of_the_model(knobs: str) -> None:
-    assert check_knobs(knobs, NativeControls()) == knobs
+@pytest.mark.parametrize("reasoning_control", ["auto", "prompt", "vllm"])
+def test_other_choices_need_nothing_of_the_model(reasoning_control: str) -> None:
+    assert check_reasoning_control(reasoning_control, NativeControls()) == reasoning_control
 
 
 def test_a_call_that_needs_no_thinking_switches_it_off_where_it_can() -> None:
     assert quiet(EFFORT, 64).model_dump(exclude={"why"}) == {
-        "lever": "effort",
+        "control": "effort",
         "value": "none",
         "cap": 64,
         "temperature": True,
     }
     off = quiet(TOKENS.model_copy(update={"temperature": "quiet"}), 64)
-    assert (off.lever, off.value, off.cap, off.temperature) == ("thinking_budget", 0, 64, True)
+    assert (off.control, off.value, off.cap, off.temperature) == ("thinking_budget", 0, 64, True)
 
 
 def test_a_call_that_still_thinks_gets_head_room_and_no_temperature() -> None:
@@ -139,7 +143,11 @@ def test_a_call_that_still_thinks_gets_head_room_and_no_temperature() -> None:
 
 def test_the_smallest_thinking_budget_is_on_top_of_the_head_room() -> None:
     setting = quiet(NativeControls(thinks=True, minimum=128, limit=32768), 64)
-    assert (setting.lever, setting.value, setting.cap) == ("thinking_budget", 128, 64 + 128 + THINKING_HEADROOM)
+    assert (setting.control, setting.value, setting.cap) == (
+        "thinking_budget",
+        128,
+        64 + 128 + THINKING_HEADROOM,
+    )
 
 
 def test_a_model_that_does_not_think_is_left_alone() -> None:
@@ -157,10 +165,10 @@ def documented(name: str) -> NativeControls | None:
     return next((controls for controls in found if controls and (controls.levels or controls.stops)), found[0])
 
 
-def test_a_model_asked_with_parameters_of_others_thinks_and_has_no_knob() -> None:
+def test_a_model_asked_with_parameters_of_others_thinks_and_has_no_control() -> None:
     controls = documented_controls("anthropic/claude-opus-5", "openai")
     assert controls is not None
-    assert choose(60, controls).lever == "prompt"
+    assert choose(60, controls).control == "prompt"
     setting = quiet(controls, 64)
     assert (setting.native, setting.cap, setting.temperature) == (False, 64 + THINKING_HEADROOM, False)
 
@@ -208,53 +216,57 @@ def test_claude_opus_5_5_is_not_taken_for_claude_opus_5() -> None:
     assert (five.stops, five_five.stops) == (True, False)
 
 
-def effort(budget: int) -> KnobSetting:
+def effort(budget: int) -> ControlSetting:
     return choose(budget, NativeControls(model="m", thinks=True, levels=("low", "medium")))
 
 
-def test_a_native_knob_takes_the_place_of_the_framing_and_is_recorded() -> None:
+def test_a_native_control_takes_the_place_of_the_framing_and_is_recorded() -> None:
     model = ScriptedModel("Seventeen of them.")
-    question = TaleMethod(estimator=60).begin("How many?", lever=effort)
+    question = TaleMethod(estimator=60).begin("How many?", control=effort)
     answer = run(question.answer(), model)
     assert [message.content for message in model.calls[0].messages] == ["How many?"]
     assert model.calls[0].setting == answer.plan.setting == effort(60)
     summary = answer.summary()
-    assert (summary["budget"], summary["lever"], summary["lever_value"]) == (60, "effort", "low")
-    assert "60 tokens" in summary["lever_why"]
+    assert (summary["budget"], summary["reasoning_control"], summary["reasoning_control_value"]) == (
+        60,
+        "effort",
+        "low",
+    )
+    assert "60 tokens" in summary["reasoning_control_why"]
     recorded = question.drain()[0].model_dump()
-    assert (recorded["lever"], recorded["lever_value"]) == ("effort", "low")
+    assert (recorded["control"], recorded["control_value"]) == ("effort", "low")
 
 
-def test_without_a_native_knob_the_record_says_prompt() -> None:
+def test_without_a_native_control_the_record_says_prompt() -> None:
     model = ScriptedModel("3 + 4 = 7")
     answer = run(TaleMethod(estimator=60).begin("3 + 4?").answer(), model)
-    assert answer.summary()["lever"] == "prompt"
+    assert answer.summary()["reasoning_control"] == "prompt"
     assert "60 tokens" in model.calls[0].messages[0].content
 
 
-def test_without_a_budget_there_is_no_lever() -> None:
-    answer = run(TaleMethod(style="vanilla").begin("3 + 4?", lever=effort).answer(), ScriptedModel("7"))
-    assert (answer.summary()["lever"], answer.plan.setting) == (None, None)
+def test_without_a_budget_there_is_no_control() -> None:
+    answer = run(TaleMethod(strategy="vanilla").begin("3 + 4?", control=effort).answer(), ScriptedModel("7"))
+    assert (answer.summary()["reasoning_control"], answer.plan.setting) == (None, None)
 
 
 def long_reply(tokens: int) -> ModelReply:
     return ModelReply(text="so", usage=Usage(output_tokens=tokens), finish_reason="stop")
 
 
-def test_an_overrun_is_not_asked_again_when_the_knob_would_not_move() -> None:
+def test_an_overrun_is_not_asked_again_when_the_control_would_not_move() -> None:
     model = ScriptedModel(long_reply(900), long_reply(900))
     method = TaleMethod(estimator=60, policy=BudgetPolicy(on_overrun="retry"))
-    run(method.begin("How many?", lever=effort).answer(), model)
+    run(method.begin("How many?", control=effort).answer(), model)
     assert len(model.calls) == 1
 
 
 def test_an_overrun_is_asked_again_when_more_room_means_another_level() -> None:
     model = ScriptedModel(long_reply(4000), long_reply(900))
     method = TaleMethod(estimator=600, policy=BudgetPolicy(on_overrun="retry"))
-    run(method.begin("How many?", lever=effort).answer(), model)
+    run(method.begin("How many?", control=effort).answer(), model)
     assert [call.setting.value for call in model.calls if call.setting] == ["low", "medium"]
 
 
 def test_a_short_answer_of_a_thinking_model_is_no_collapse() -> None:
-    answer = run(TaleMethod(estimator=60).begin("How many?", lever=effort).answer(), ScriptedModel("17"))
+    answer = run(TaleMethod(estimator=60).begin("How many?", control=effort).answer(), ScriptedModel("17"))
     assert "collapse" not in [event["kind"] for event in answer.summary()["events"]]

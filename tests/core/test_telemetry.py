@@ -46,9 +46,9 @@ BUDGET = BudgetEvent(
     budget=40,
     source="zero_shot",
     estimate=40,
-    style="tale",
-    lever="effort",
-    lever_value="low",
+    strategy="tale",
+    control="effort",
+    control_value="low",
 )
 ESTIMATED = UsageEvent(
     question_id="q1", role="estimate", usage=Usage(input_tokens=30, output_tokens=5), model="m-1", seconds=0.5
@@ -58,7 +58,7 @@ REASONED = UsageEvent(
     role="reason",
     usage=Usage(input_tokens=20, output_tokens=60, reasoning_tokens=12),
     budget=40,
-    style="tale",
+    strategy="tale",
     model="m-1",
     finish_reason="stop",
     seconds=2.0,
@@ -128,10 +128,10 @@ def test_tokens_are_counted_by_role_under_the_conventions_name(backend: Backend)
 def test_durations_budgets_thinking_and_elasticity_are_metrics(backend: Backend) -> None:
     Ledger(sinks=[backend.sink()]).record_all(RECORDS)
     assert backend.sums("gen_ai.client.operation.duration", "tale.role") == {"estimate": 0.5, "reason": 2.0}
-    assert backend.sums("tale.budget.tokens", "tale.budget.source", "tale.lever.name") == {
+    assert backend.sums("tale.budget.tokens", "tale.budget.source", "tale.control.name") == {
         ("zero_shot", "effort"): 40
     }
-    assert backend.sums("tale.budget.utilization", "tale.style") == {"tale": 1.5}
+    assert backend.sums("tale.budget.utilization", "tale.strategy") == {"tale": 1.5}
     assert backend.sums("tale.reasoning.tokens", "tale.role") == {"reason": 12}
     assert backend.sums("tale.elasticity.events", "tale.elasticity.kind") == {"overrun": 1}
 
@@ -140,7 +140,7 @@ def test_unknown_is_not_zero(backend: Backend) -> None:
     """No thinking tokens reported, no budget, no duration: nothing is recorded in their place."""
     bare = UsageEvent(question_id="q", role="reason", usage=Usage(output_tokens=9))
     backend.sink().record(bare)
-    backend.sink().record(BudgetEvent(question_id="q", budget=None, source="none", style="vanilla"))
+    backend.sink().record(BudgetEvent(question_id="q", budget=None, source="none", strategy="vanilla"))
     for metric in ("tale.reasoning.tokens", "tale.budget.utilization", "tale.budget.tokens"):
         assert backend.points(metric) == []
     assert backend.points("gen_ai.client.operation.duration") == []
@@ -181,7 +181,7 @@ def test_the_span_under_way_gets_an_event_per_record_and_no_attribute_that_backe
         "tale.elasticity",
     ]
     _, budget, usage, elasticity = (dict(event.attributes or {}) for event in span.events)
-    assert (budget["tale.budget.tokens"], budget["tale.lever.value"]) == (40, "low")
+    assert (budget["tale.budget.tokens"], budget["tale.control.value"]) == (40, "low")
     assert (usage["gen_ai.usage.output_tokens"], usage["tale.role"]) == (60, "reason")
     assert usage["gen_ai.usage.reasoning.output_tokens"] == 12
     assert (elasticity["tale.elasticity.kind"], elasticity["tale.elasticity.actual"]) == ("overrun", 60)
@@ -300,7 +300,10 @@ def test_budgets_and_calls_are_logged_at_debug_and_elasticity_above(caplog: pyte
         ("tale", "INFO"),
         ("tale", "WARNING"),
     ]
-    assert caplog.messages[1] == "question q1: budget 40 from zero_shot, estimate 40, style tale, lever effort"
+    assert (
+        caplog.messages[1]
+        == "question q1: budget 40 from zero_shot, estimate 40, strategy tale, control effort"
+    )
     assert caplog.messages[3] == "question q1: overrun, budget 40, actual 60, estimate None; -"
     assert caplog.records[2].tale["usage"]["output_tokens"] == 60  # type: ignore[attr-defined]
     assert json.dumps([line.tale for line in caplog.records])  # type: ignore[attr-defined]

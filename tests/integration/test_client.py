@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 from tale_core.errors import ServerError, UnexpectedReplyError, UnknownModelError
 from tale_core.local import LocalServer, ServerSettings
 from tale_core.models.client import ChatClient
-from tale_core.types import KnobSetting, Message, ModelCall, ModelReply, Usage
+from tale_core.types import ControlSetting, Message, ModelCall, ModelReply, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +164,7 @@ def test_the_clients_temperature_serves_calls_that_name_none(httpserver: HTTPSer
 
 def test_an_effort_that_carries_the_budget_is_sent(httpserver: HTTPServer, client: ChatClient) -> None:
     httpserver.expect_request(PATH).respond_with_json(completion())
-    client(CALL.model_copy(update={"setting": KnobSetting(lever="effort", value="low")}))
+    client(CALL.model_copy(update={"setting": ControlSetting(control="effort", value="low")}))
     assert sent(httpserver)["reasoning_effort"] == "low"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from tale_core import Profile
+from tale_core import Calibration
 from tale_core.local import SMALL_MODEL, LocalServer, ServerSettings
 from tale_lab.cli.app import app
 
@@ -39,7 +39,7 @@ def test_an_answer_is_streamed_with_its_accounts(options: tuple[str, str]) -> No
     result = CliRunner().invoke(app, ["ask", QUESTION, "--budget", "30", *options])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
-    assert "30 (fixed), style exemplars" in result.stderr
+    assert "30 (fixed), strategy exemplars" in result.stderr
     assert "output tokens" in result.stderr
 
 
@@ -47,8 +47,8 @@ def test_a_comparison_is_measured_by_the_server_and_net_of_the_estimator(
     options: tuple[str, str], tmp_path: Path
 ) -> None:
     published = tmp_path / "published.json"
-    Profile(model=SMALL_MODEL, style="tale").save(published)
-    arguments = ["ask", QUESTION, "--compare", "--json", "--profile", str(published), *options]
+    Calibration(model=SMALL_MODEL, strategy="tale").save(published)
+    arguments = ["ask", QUESTION, "--compare", "--json", "--calibration", str(published), *options]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
@@ -69,7 +69,7 @@ def test_the_same_question_gets_the_same_answer(options: tuple[str, str]) -> Non
 
 def test_the_embedded_model_is_served_by_its_name(small_model: LocalServer) -> None:
     result = CliRunner().invoke(
-        app, ["ask", "Say: yes", "--style", "direct", "--json", "--model", f"local:{small_model.model}"]
+        app, ["ask", "Say: yes", "--strategy", "direct", "--json", "--model", f"local:{small_model.model}"]
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["model"] == small_model.model

@@ -280,19 +280,19 @@ def test_it_may_be_retried_and_fallen_back_from_itself(model: ScriptedChatModel)
 
 
 @pytest.mark.parametrize("wrap", [ChatTALE, TALERunnable])
-def test_the_budget_the_style_and_the_policy_can_be_chosen_at_run_time(
+def test_the_budget_the_strategy_and_the_policy_can_be_chosen_at_run_time(
     wrap: Any, model: ScriptedChatModel
 ) -> None:
     chosen = wrap(model).configurable_fields(
         estimator=ConfigurableField("budget"),
-        style=ConfigurableField("style"),
+        strategy=ConfigurableField("strategy"),
         policy=ConfigurableField("policy"),
     )
     by_default = chosen.invoke(QUESTION).response_metadata["tale"]
     at_run_time = chosen.invoke(QUESTION, {"configurable": {"budget": 60}}).response_metadata["tale"]
     assert (by_default["budget"], at_run_time["budget"], at_run_time["source"]) == (40, 60, "fixed")
-    config = {"configurable": {"style": "vanilla"}}
-    assert chosen.invoke(QUESTION, config).response_metadata["tale"]["style"] == "vanilla"
+    config = {"configurable": {"strategy": "vanilla"}}
+    assert chosen.invoke(QUESTION, config).response_metadata["tale"]["strategy"] == "vanilla"
     config = {"configurable": {"policy": BudgetPolicy(floor=100)}}
     assert chosen.with_config(config).invoke(QUESTION).response_metadata["tale"]["budget"] == 100
     with pytest.raises(InvalidValueError, match="0"):
@@ -324,7 +324,7 @@ def test_no_secret_is_shown() -> None:
     shown = f"{chat!r} {chat} {chat._identifying_params} {chat._get_invocation_params()} {chat._serialized}"
     assert "sk-secret" not in shown
     assert "pw@" not in shown
-    assert repr(chat) == "ChatTALE(model='gpt-4o-mini', estimator='zero-shot', style='tale')"
+    assert repr(chat) == "ChatTALE(model='gpt-4o-mini', estimator='zero-shot', strategy='tale')"
 
 
 def pickled(chat: ChatTALE) -> ChatTALE:
@@ -344,8 +344,12 @@ def test_copies_work_like_the_original(duplicate: Any) -> None:
     [
         (lambda model: ChatTALE(model, budget=40), InvalidValueError, "budget: no such field"),
         (lambda model: ChatTALE(model, estimator=0), InvalidValueError, "0"),
-        (lambda model: ChatTALE(model, style="tail"), InvalidValueError, "did you mean 'tale'"),
-        (lambda model: ChatTALE(model, knobs="native"), InvalidValueError, "knobs='native' cannot be kept"),
+        (lambda model: ChatTALE(model, strategy="tail"), InvalidValueError, "did you mean 'tale'"),
+        (
+            lambda model: ChatTALE(model, reasoning_control="native"),
+            InvalidValueError,
+            "reasoning_control='native' cannot be kept",
+        ),
         (lambda model: ChatTALE(model, estimator_sees="all"), InvalidValueError, "estimator_sees"),
         (lambda model: ChatTALE(ChatTALE(model)), InvalidValueError, "under a budget already"),
         (lambda model: TALERunnable(ChatTALE(model)), InvalidValueError, "under a budget already"),

@@ -57,7 +57,7 @@ async def test_an_answer_from_the_cache_costs_nothing_and_records_nothing(
         {"estimator": 60},
         {"estimator": AdaptiveEstimator(ZeroShotEstimator())},
         {"estimator": scripted(temperature=0.5)},
-        {"estimator": 40, "style": "vanilla"},
+        {"estimator": 40, "strategy": "vanilla"},
         {"estimator": 40, "policy": BudgetPolicy(on_overrun="retry")},
         {"estimator": 40, "language": "zh"},
     ],

@@ -282,14 +282,14 @@ async def test_a_question_without_words_is_asked_as_it_is() -> None:
     assert state["messages"][-1].response_metadata["tale"]["budget"] is None
 
 
-async def test_a_native_knob_is_turned_for_the_call_alone() -> None:
+async def test_a_native_control_is_turned_for_the_call_alone() -> None:
     thinking = Usage(input_tokens=5, output_tokens=20, reasoning_tokens=8)
     reply = ModelReply(text=ANSWER, usage=thinking, finish_reason="stop")
-    model = Thinking(ScriptedModel(reply), reasoning_effort="high", profile={"reasoning_output": True})
-    agent = create_agent(model, middleware=[TALEMiddleware(model, estimator=40, knobs="auto")])
+    model = Thinking(ScriptedModel(reply), reasoning_effort="high", calibration={"reasoning_output": True})
+    agent = create_agent(model, middleware=[TALEMiddleware(model, estimator=40, reasoning_control="auto")])
     state = await run(agent)
     accounts = state["messages"][-1].response_metadata["tale"]
-    if accounts["lever"] == "effort":
+    if accounts["reasoning_control"] == "effort":
         assert model.sent[0].messages[0].text == QUESTION
     assert model.reasoning_effort == "high"
 
@@ -304,11 +304,11 @@ class Thinking(ScriptedChatModel):
     ("build", "error", "said"),
     [
         (lambda: TALEMiddleware(estimator=0), InvalidValueError, "0"),
-        (lambda: TALEMiddleware(style="tail"), InvalidValueError, "did you mean 'tale'"),
+        (lambda: TALEMiddleware(strategy="tail"), InvalidValueError, "did you mean 'tale'"),
         (lambda: TALEMiddleware(policy={"floor": 3}), InvalidValueError, "BudgetPolicy"),
         (lambda: TALEMiddleware(language="xx"), InvalidValueError, "xx"),
         (lambda: TALEMiddleware(estimator_sees="all"), InvalidValueError, "all"),
-        (lambda: TALEMiddleware(knobs="none"), InvalidValueError, "none"),
+        (lambda: TALEMiddleware(reasoning_control="none"), InvalidValueError, "none"),
         (lambda: TALEMiddleware(object()), NotAChatModelError, "object"),
         (lambda: TALEMiddleware(""), InvalidValueError, "empty"),
         (

@@ -120,10 +120,10 @@ def test_a_model_without_such_settings_estimates_as_it_is() -> None:
 
 
 def test_tools_are_bound_to_the_model_alone(model: ScriptedChatModel, handler: TALECallbackHandler) -> None:
-    tale = TALERunnable(model.with_retry(), style="essential").bind_tools([count])
+    tale = TALERunnable(model.with_retry(), strategy="essential").bind_tools([count])
     answer = tale.invoke(QUESTION, {"callbacks": [handler]})
     assert [list(sent.kwargs) for sent in model.sent] == [[], ["tools"]]
-    assert answer.response_metadata["tale"]["style"] == "essential"
+    assert answer.response_metadata["tale"]["strategy"] == "essential"
 
 
 def test_an_answer_that_calls_a_tool_is_no_measure_of_the_budget(handler: TALECallbackHandler) -> None:
@@ -207,7 +207,7 @@ async def test_an_estimate_that_is_no_message_falls_back(ask: Ask, model: Script
 def test_a_model_may_be_named(monkeypatch: pytest.MonkeyPatch, loopback: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     tale = TALERunnable("openai:gpt-4o-mini", estimator="openai:gpt-4.1-nano")
-    assert repr(tale) == "TALERunnable(model='gpt-4o-mini', estimator='zero-shot', style='tale')"
+    assert repr(tale) == "TALERunnable(model='gpt-4o-mini', estimator='zero-shot', strategy='tale')"
 
 
 @pytest.mark.parametrize("name", ["nonsense", "nobody:gpt-4o-mini", "openai:", ""])

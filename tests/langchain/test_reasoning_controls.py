@@ -1,4 +1,4 @@
-"""Finding a model's knobs behind the wrappers that LangChain users put around it; no request is made here."""
+"""Finding a model's reasoning controls behind LangChain's wrappers; no request is made here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 
 from tale_core import InvalidValueError
 from tale_langchain import TALERunnable
-from tale_langchain.reasoning_controls import NativeKnobs
+from tale_langchain.reasoning_controls import ModelControls
 
 BUDGET = 300
 
@@ -29,10 +29,10 @@ def opus(**fields: Any) -> ChatAnthropic:
 
 def test_retries_and_bindings_do_not_hide_the_model(gpt: ChatOpenAI) -> None:
     wrapped = gpt.with_retry().bind(stop=["."])
-    knobs = NativeKnobs(wrapped)
-    setting = knobs.lever({})(BUDGET)
-    model, _ = knobs.asked(setting, {})
-    assert (setting.lever, setting.value) == ("effort", "low")
+    reasoning_control = ModelControls(wrapped)
+    setting = reasoning_control.control({})(BUDGET)
+    model, _ = reasoning_control.asked(setting, {})
+    assert (setting.control, setting.value) == ("effort", "low")
     assert type(model) is type(wrapped)
     assert type(model.bound) is type(wrapped.bound)
     assert model.kwargs == {"stop": ["."]}
@@ -41,76 +41,77 @@ def test_retries_and_bindings_do_not_hide_the_model(gpt: ChatOpenAI) -> None:
 
 def test_the_callers_wrappers_and_model_stay_as_they_are(gpt: ChatOpenAI) -> None:
     wrapped = gpt.bind(reasoning_effort="medium")
-    knobs = NativeKnobs(wrapped)
-    knobs.asked(knobs.lever({})(BUDGET), {})
+    reasoning_control = ModelControls(wrapped)
+    reasoning_control.asked(reasoning_control.control({})(BUDGET), {})
     assert (wrapped.kwargs, gpt.reasoning_effort) == ({"reasoning_effort": "medium"}, None)
 
 
-def test_fallbacks_that_share_a_lever_are_all_set(gpt: ChatOpenAI) -> None:
-    knobs = NativeKnobs(gpt.with_fallbacks([opus()]))
-    setting = knobs.lever({})(BUDGET)
-    model, _ = knobs.asked(setting, {})
-    assert (setting.lever, setting.value) == ("effort", "low")
+def test_fallbacks_that_share_a_control_are_all_set(gpt: ChatOpenAI) -> None:
+    reasoning_control = ModelControls(gpt.with_fallbacks([opus()]))
+    setting = reasoning_control.control({})(BUDGET)
+    model, _ = reasoning_control.asked(setting, {})
+    assert (setting.control, setting.value) == ("effort", "low")
     assert model.runnable.reasoning_effort == "low"
     assert model.fallbacks[0].output_config == {"effort": "low"}
 
 
-def test_a_fallback_without_the_same_knob_leaves_the_budget_to_the_prompt(gpt: ChatOpenAI) -> None:
-    knobs = NativeKnobs(gpt.with_fallbacks([FakeListChatModel(responses=["48"])]))
-    setting = knobs.lever({})(BUDGET)
-    assert setting.lever == "prompt"
-    assert "fallbacks do not share a native knob" in setting.why
+def test_a_fallback_without_the_same_control_leaves_the_budget_to_the_prompt(gpt: ChatOpenAI) -> None:
+    reasoning_control = ModelControls(gpt.with_fallbacks([FakeListChatModel(responses=["48"])]))
+    setting = reasoning_control.control({})(BUDGET)
+    assert setting.control == "prompt"
+    assert "fallbacks do not share a reasoning control" in setting.why
 
 
 def test_a_model_chosen_at_run_time_is_unknown(gpt: ChatOpenAI) -> None:
     configurable = gpt.configurable_fields(model_name=ConfigurableField(id="model"))
-    setting = NativeKnobs(configurable).lever({})(BUDGET)
-    assert setting.lever == "prompt"
+    setting = ModelControls(configurable).control({})(BUDGET)
+    assert setting.control == "prompt"
     assert "RunnableConfigurableFields" in setting.why
 
 
 def test_a_runnable_that_is_no_chat_model_is_unknown() -> None:
     function = RunnableLambda(lambda messages: AIMessage("48"))
-    assert NativeKnobs(function).lever({})(BUDGET).lever == "prompt"  # type: ignore[arg-type]
+    assert ModelControls(function).control({})(BUDGET).control == "prompt"  # type: ignore[arg-type]
 
 
-def test_arguments_without_a_knob_reach_the_model_unchanged(gpt: ChatOpenAI) -> None:
-    knobs = NativeKnobs(gpt)
+def test_arguments_without_a_control_reach_the_model_unchanged(gpt: ChatOpenAI) -> None:
+    reasoning_control = ModelControls(gpt)
     arguments = {"stop": ["."], "seed": 7}
-    assert knobs.asked(knobs.lever(arguments)(BUDGET), arguments)[1] == arguments
+    assert reasoning_control.asked(reasoning_control.control(arguments)(BUDGET), arguments)[1] == arguments
 
 
-def test_a_knob_passed_with_the_call_does_not_overrule_the_budget(gpt: ChatOpenAI) -> None:
-    knobs = NativeKnobs(gpt)
+def test_a_control_passed_with_the_call_does_not_overrule_the_budget(gpt: ChatOpenAI) -> None:
+    reasoning_control = ModelControls(gpt)
     arguments = {"reasoning_effort": "high", "seed": 7}
-    model, rest = knobs.asked(knobs.lever(arguments)(BUDGET), arguments)
+    model, rest = reasoning_control.asked(reasoning_control.control(arguments)(BUDGET), arguments)
     assert (model.reasoning_effort, rest) == ("low", {"seed": 7})  # type: ignore[attr-defined]
 
 
 def test_the_same_setting_asks_the_same_copy(gpt: ChatOpenAI) -> None:
-    knobs = NativeKnobs(gpt)
-    one, _ = knobs.asked(knobs.lever({})(300), {})
-    other, _ = knobs.asked(knobs.lever({})(310), {})
+    reasoning_control = ModelControls(gpt)
+    one, _ = reasoning_control.asked(reasoning_control.control({})(300), {})
+    other, _ = reasoning_control.asked(reasoning_control.control({})(310), {})
     assert one is other
 
 
-@pytest.mark.parametrize("knobs", ["vllm", "sglang", "llama.cpp"])
-def test_a_server_needs_a_class_that_can_carry_its_parameters(knobs: Any) -> None:
+@pytest.mark.parametrize("reasoning_control", ["vllm", "sglang", "llama.cpp"])
+def test_a_server_needs_a_class_that_can_carry_its_parameters(reasoning_control: Any) -> None:
     with pytest.raises(
-        InvalidValueError, match=f"knobs='{knobs}' needs a class that sends extra_body.*ChatAnthropic"
+        InvalidValueError,
+        match=f"reasoning_control='{reasoning_control}' needs a class that sends extra_body.*ChatAnthropic",
     ):
-        TALERunnable(opus(), knobs=knobs)
+        TALERunnable(opus(), reasoning_control=reasoning_control)
 
 
-def test_native_is_refused_for_a_class_without_a_known_knob() -> None:
-    with pytest.raises(InvalidValueError, match="no native knob is known for"):
-        TALERunnable(FakeListChatModel(responses=["48"]), knobs="native")
+def test_native_is_refused_for_a_class_without_a_known_control() -> None:
+    with pytest.raises(InvalidValueError, match="no reasoning control is known for"):
+        TALERunnable(FakeListChatModel(responses=["48"]), reasoning_control="native")
 
 
-def test_an_unknown_choice_of_knobs_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match=r"knobs.*got 'maximum'"):
-        TALERunnable(FakeListChatModel(responses=["48"]), knobs="maximum")  # type: ignore[arg-type]
+def test_an_unknown_choice_of_controls_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"reasoning_control.*got 'maximum'"):
+        TALERunnable(FakeListChatModel(responses=["48"]), reasoning_control="maximum")  # type: ignore[arg-type]
 
 
-def test_the_choice_of_knobs_survives_binding_tools(gpt: ChatOpenAI) -> None:
-    assert TALERunnable(gpt, knobs="native").bind_tools([]).knobs == "native"
+def test_the_choice_of_controls_survives_binding_tools(gpt: ChatOpenAI) -> None:
+    assert TALERunnable(gpt, reasoning_control="native").bind_tools([]).reasoning_control == "native"

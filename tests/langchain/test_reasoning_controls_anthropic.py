@@ -1,4 +1,4 @@
-"""What langchain-anthropic sends when a native knob carries the budget."""
+"""What langchain-anthropic sends when a reasoning control carries the budget."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_claude_without_thinking_gets_the_budget_in_the_prompt(server: Recorder)
     assert not {"thinking", "output_config"} & {*server.estimate, *server.reason}
     assert "60 tokens" in server.reason["messages"][0]["content"]
     assert (server.estimate["temperature"], server.estimate["max_tokens"]) == (0.0, 64)
-    assert "does not think as it is set up" in answer.response_metadata["tale"]["lever_why"]
+    assert "does not think as it is set up" in answer.response_metadata["tale"]["reasoning_control_why"]
 
 
 @pytest.mark.parametrize(("estimate", "tokens"), [(60, 1024), (3000, 3000), (4096, 4096)])
@@ -102,7 +102,7 @@ def test_a_model_that_thinks_by_itself_gets_an_effort(server: Recorder) -> None:
     assert "thinking" not in server.reason
     assert server.estimate["thinking"] == {"type": "disabled"}
     assert "temperature" not in server.estimate
-    assert answer.response_metadata["tale"]["lever_value"] == "low"
+    assert answer.response_metadata["tale"]["reasoning_control_value"] == "low"
 
 
 def test_a_model_whose_thinking_cannot_be_switched_off_estimates_with_head_room(server: Recorder) -> None:
@@ -133,8 +133,8 @@ def test_a_forced_tool_rules_thinking_out_and_the_prompt_takes_over(server: Reco
     model = claude(server, "claude-sonnet-4-5").bind_tools([multiply], tool_choice="any")
     server.will_answer(claude_message("[[60]]", output=8), claude_message("48", output=30))
     answer = TALERunnable(model.bind(thinking=THINKING)).invoke(QUESTION)
-    assert answer.response_metadata["tale"]["lever"] == "prompt"
-    assert "cannot think when a tool is forced" in answer.response_metadata["tale"]["lever_why"]
+    assert answer.response_metadata["tale"]["reasoning_control"] == "prompt"
+    assert "cannot think when a tool is forced" in answer.response_metadata["tale"]["reasoning_control_why"]
     assert "60 tokens" in server.reason["messages"][0]["content"]
 
 
@@ -142,7 +142,7 @@ def test_an_output_cap_below_the_least_thinking_leaves_the_prompt(server: Record
     server.will_answer(claude_message("48", output=30))
     model = claude(server, "claude-sonnet-4-5", thinking=THINKING, max_tokens=1000)
     answer = TALERunnable(model, estimator=60).invoke(QUESTION)
-    assert "max_tokens=1000 leaves no room" in answer.response_metadata["tale"]["lever_why"]
+    assert "max_tokens=1000 leaves no room" in answer.response_metadata["tale"]["reasoning_control_why"]
 
 
 def test_structured_output_keeps_its_format_beside_the_effort(server: Recorder) -> None:
@@ -164,7 +164,7 @@ def test_cached_input_and_thinking_are_counted_as_anthropic_means_them(server: R
     assert handler.ledger.totals("estimate").reasoning_tokens is None
 
 
-def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None:
+def test_a_stream_carries_the_control_and_counts_the_same(server: Recorder) -> None:
     server.will_answer(
         claude_message("[[60]]", output=8), claude_events("4 x 12 = 48", output=150, thinking=120)
     )
@@ -176,11 +176,11 @@ def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None
 
 def test_native_is_refused_at_construction_for_a_model_that_does_not_think(server: Recorder) -> None:
     with pytest.raises(InvalidValueError, match="claude-sonnet-4-5 does not think as it is set up"):
-        TALERunnable(claude(server, "claude-sonnet-4-5"), knobs="native")
+        TALERunnable(claude(server, "claude-sonnet-4-5"), reasoning_control="native")
 
 
 def test_native_is_accepted_where_the_user_turned_thinking_on(server: Recorder) -> None:
     server.will_answer(claude_message("48", output=30))
     model = claude(server, "claude-sonnet-4-5", thinking=THINKING)
-    answer = TALERunnable(model, estimator=60, knobs="native").invoke(QUESTION)
-    assert answer.response_metadata["tale"]["lever"] == "thinking_budget"
+    answer = TALERunnable(model, estimator=60, reasoning_control="native").invoke(QUESTION)
+    assert answer.response_metadata["tale"]["reasoning_control"] == "thinking_budget"

@@ -1,4 +1,4 @@
-"""What langchain-google-genai sends when a native knob carries the budget."""
+"""What langchain-google-genai sends when a reasoning control carries the budget."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_gemini_2_5_gets_the_budget_itself_and_the_plain_question(server: Record
     assert sent(server.reason)["thinkingConfig"] == {"thinking_budget": 60}
     assert server.reason["contents"][0]["parts"] == [{"text": QUESTION}]
     assert "maxOutputTokens" not in sent(server.reason)
-    assert answer.response_metadata["tale"]["lever_value"] == 60
+    assert answer.response_metadata["tale"]["reasoning_control_value"] == 60
 
 
 def test_its_estimator_does_not_think(server: Recorder) -> None:
@@ -106,7 +106,7 @@ def test_a_model_without_thinking_gets_the_budget_in_the_prompt(server: Recorder
     assert "60 tokens" in server.reason["contents"][0]["parts"][0]["text"]
 
 
-def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None:
+def test_a_stream_carries_the_control_and_counts_the_same(server: Recorder) -> None:
     first = gemini_content("4 x 12", answer=20, thinking=55)
     del first["candidates"][0]["finishReason"]
     server.will_answer(

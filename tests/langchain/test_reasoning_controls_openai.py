@@ -1,4 +1,4 @@
-"""What langchain-openai sends when a native knob carries the budget: chat completions, Responses, servers."""
+"""What langchain-openai sends when a reasoning control carries the budget."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def test_a_thinking_model_gets_an_effort_level_and_the_plain_question(server: Re
     assert server.reason["messages"] == [{"role": "user", "content": QUESTION}]
     assert not {"max_tokens", "max_completion_tokens", "temperature"} & set(server.reason)
     tale = answer.response_metadata["tale"]
-    assert (tale["budget"], tale["lever"], tale["lever_value"]) == (60, "effort", "minimal")
+    assert (tale["budget"], tale["reasoning_control"], tale["reasoning_control_value"]) == (
+        60,
+        "effort",
+        "minimal",
+    )
 
 
 def test_its_estimator_thinks_as_little_as_it_can_with_head_room_and_no_temperature(server: Recorder) -> None:
@@ -68,7 +72,7 @@ def test_reasoning_tokens_are_counted_apart_and_within_the_output(server: Record
     assert handler.ledger.totals("reason").model_dump() == reason
     assert handler.ledger.totals("estimate").reasoning_tokens == 4
     assert handler.ledger.totals().output_tokens == 100
-    assert handler.ledger.budgets[0].lever == "effort"
+    assert handler.ledger.budgets[0].control == "effort"
 
 
 def test_reasoning_tokens_nobody_reported_are_unknown_not_zero(server: Recorder) -> None:
@@ -90,8 +94,8 @@ def test_a_model_that_does_not_think_gets_the_budget_in_the_prompt(server: Recor
     assert "60 tokens" in server.reason["messages"][0]["content"]
     assert (server.estimate["temperature"], server.estimate["max_completion_tokens"]) == (0.0, 64)
     tale = answer.response_metadata["tale"]
-    assert tale["lever"] == "prompt"
-    assert "gpt-4o-mini does not think" in tale["lever_why"]
+    assert tale["reasoning_control"] == "prompt"
+    assert "gpt-4o-mini does not think" in tale["reasoning_control_why"]
 
 
 def test_a_model_whose_thinking_is_off_by_default_is_not_made_to_think(server: Recorder) -> None:
@@ -144,7 +148,7 @@ async def test_async_sends_the_same_requests(server: Recorder) -> None:
     assert server.bodies[:2] == server.bodies[2:]
 
 
-def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None:
+def test_a_stream_carries_the_control_and_counts_the_same(server: Recorder) -> None:
     server.will_answer(
         chat_completion("[[60]]", output=10, thinking=4),
         chat_completion_chunks("4 x 12 = 48", output=90, thinking=64),
@@ -153,7 +157,7 @@ def test_a_stream_carries_the_knob_and_counts_the_same(server: Recorder) -> None
     *_, last = tale.stream(QUESTION)
     assert (server.reason["reasoning_effort"], server.reason["stream"]) == ("minimal", True)
     summary = last.response_metadata["tale"]
-    assert (summary["lever"], summary["reason_usage"]["reasoning_tokens"]) == ("effort", 64)
+    assert (summary["reasoning_control"], summary["reason_usage"]["reasoning_tokens"]) == ("effort", 64)
 
 
 def test_tools_and_effort_do_not_meet_in_chat_completions_where_the_provider_refuses(server: Recorder) -> None:
@@ -161,7 +165,7 @@ def test_tools_and_effort_do_not_meet_in_chat_completions_where_the_provider_ref
     answer = TALERunnable(chat(server, "gpt-5.5").bind_tools([multiply])).invoke(QUESTION)
     assert "reasoning_effort" not in server.reason
     assert "60 tokens" in server.reason["messages"][0]["content"]
-    assert "only in the Responses API" in answer.response_metadata["tale"]["lever_why"]
+    assert "only in the Responses API" in answer.response_metadata["tale"]["reasoning_control_why"]
 
 
 def test_tools_and_effort_meet_where_the_provider_lets_them(server: Recorder) -> None:
@@ -182,7 +186,7 @@ def test_the_responses_api_gets_its_own_form_and_keeps_what_the_user_set(server:
     assert server.estimate["reasoning"] == {"effort": "none", "summary": "auto"}
     assert server.estimate["max_output_tokens"] == 64
     tale = answer.response_metadata["tale"]
-    assert (tale["reason_usage"]["reasoning_tokens"], tale["lever_value"]) == (80, "low")
+    assert (tale["reason_usage"]["reasoning_tokens"], tale["reasoning_control_value"]) == (80, "low")
 
 
 def test_the_responses_api_takes_the_short_form_too(server: Recorder) -> None:
@@ -199,23 +203,23 @@ def test_a_profile_that_the_user_wrote_wins(server: Recorder) -> None:
     assert server.reason["reasoning_effort"] == "low"
 
 
-def test_a_model_that_thinks_without_a_known_knob_gets_head_room_for_the_estimate(server: Recorder) -> None:
+def test_a_model_that_thinks_without_a_known_control_gets_head_room_for_the_estimate(server: Recorder) -> None:
     answers(server)
     TALERunnable(chat(server, "thinker", profile={"reasoning_output": True})).invoke(QUESTION)
     assert server.estimate["max_completion_tokens"] == 64 + THINKING_HEADROOM
     assert "60 tokens" in server.reason["messages"][0]["content"]
 
 
-def test_knobs_prompt_leaves_the_native_knob_alone(server: Recorder) -> None:
+def test_controls_prompt_leaves_the_native_control_alone(server: Recorder) -> None:
     answers(server)
-    TALERunnable(chat(server, "gpt-5"), knobs="prompt").invoke(QUESTION)
+    TALERunnable(chat(server, "gpt-5"), reasoning_control="prompt").invoke(QUESTION)
     assert "reasoning_effort" not in server.reason
     assert "60 tokens" in server.reason["messages"][0]["content"]
     assert server.estimate["reasoning_effort"] == "minimal"
 
 
 @pytest.mark.parametrize(
-    ("knobs", "on", "off"),
+    ("reasoning_control", "on", "off"),
     [
         ("vllm", {"thinking_token_budget": 60}, {"chat_template_kwargs": {"enable_thinking": False}}),
         ("llama.cpp", {"thinking_budget_tokens": 60}, {"chat_template_kwargs": {"enable_thinking": False}}),
@@ -227,21 +231,21 @@ def test_knobs_prompt_leaves_the_native_knob_alone(server: Recorder) -> None:
     ],
 )
 def test_a_server_that_is_named_gets_the_budget_itself(
-    server: Recorder, knobs: Any, on: dict[str, Any], off: dict[str, Any]
+    server: Recorder, reasoning_control: Any, on: dict[str, Any], off: dict[str, Any]
 ) -> None:
     answers(server)
-    answer = TALERunnable(chat(server, "qwen3"), knobs=knobs).invoke(QUESTION)
+    answer = TALERunnable(chat(server, "qwen3"), reasoning_control=reasoning_control).invoke(QUESTION)
     assert {name: server.reason.get(name) for name in on} == on
     assert {name: server.estimate.get(name) for name in off} == off
     assert not set(on) - set(off) & set(server.estimate)
     assert server.reason["messages"] == [{"role": "user", "content": QUESTION}]
-    assert answer.response_metadata["tale"]["lever"] == "thinking_budget"
+    assert answer.response_metadata["tale"]["reasoning_control"] == "thinking_budget"
 
 
 def test_what_the_user_sends_to_a_server_is_kept(server: Recorder) -> None:
     body = {"top_k": 20, "chat_template_kwargs": {"tone": "dry"}}
     answers(server)
-    TALERunnable(chat(server, "qwen3", extra_body=body), knobs="sglang").invoke(QUESTION)
+    TALERunnable(chat(server, "qwen3", extra_body=body), reasoning_control="sglang").invoke(QUESTION)
     assert server.reason["top_k"] == server.estimate["top_k"] == 20
     assert server.reason["chat_template_kwargs"] == {"tone": "dry", "thinking_budget": 60}
     assert server.estimate["chat_template_kwargs"] == {"tone": "dry", "enable_thinking": False}
@@ -249,7 +253,9 @@ def test_what_the_user_sends_to_a_server_is_kept(server: Recorder) -> None:
 
 def test_another_model_that_estimates_is_not_taken_to_stand_behind_the_same_server(server: Recorder) -> None:
     answers(server)
-    TALERunnable(chat(server, "qwen3"), estimator=chat(server, "gpt-4o-mini"), knobs="vllm").invoke(QUESTION)
+    TALERunnable(chat(server, "qwen3"), estimator=chat(server, "gpt-4o-mini"), reasoning_control="vllm").invoke(
+        QUESTION
+    )
     assert server.reason["thinking_token_budget"] == 60
     assert "chat_template_kwargs" not in server.estimate
 

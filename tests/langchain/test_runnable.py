@@ -17,12 +17,12 @@ from langchain_core.runnables import ConfigurableField
 
 from tale_core import (
     BudgetPolicy,
+    Calibration,
     ChainEstimator,
     FixedEstimator,
     InvalidValueError,
-    Profile,
-    UnknownStyleError,
-    find_profile,
+    UnknownStrategyError,
+    find_calibration,
 )
 from tale_core.testing import ScriptedModel
 from tale_langchain import TALECallbackHandler, TALERunnable
@@ -52,7 +52,7 @@ async def test_the_accounts_are_in_the_metadata_of_the_models_own_message(ask: A
     answer = await ask(tale, QUESTION)
     accounts = answer.response_metadata["tale"]
     assert answer.response_metadata["finish_reason"] == "stop"
-    assert (accounts["budget"], accounts["source"], accounts["style"]) == (40, "zero-shot", "tale")
+    assert (accounts["budget"], accounts["source"], accounts["strategy"]) == (40, "zero-shot", "tale")
     assert accounts["estimate_usage"]["output_tokens"] == 2
     assert accounts["reason_usage"]["output_tokens"] == 19
     assert accounts["events"] == []
@@ -157,7 +157,7 @@ def test_the_budget_is_put_in_once_whatever_the_wording(
 
 
 def test_worked_examples_go_right_before_the_question(model: ScriptedChatModel) -> None:
-    TALERunnable(model, style="exemplars", estimator=100).invoke(
+    TALERunnable(model, strategy="exemplars", estimator=100).invoke(
         [SystemMessage("Be kind."), HumanMessage("Hello"), AIMessage("Hello!"), HumanMessage(QUESTION)]
     )
     kinds = [message.type for message in model.sent[-1].messages]
@@ -257,30 +257,32 @@ def test_the_language_may_be_named(model: ScriptedChatModel) -> None:
     assert reasoned(model)[0].endswith("使用少于 40 tokens:")
 
 
-def test_a_style_without_a_budget_is_not_estimated(model: ScriptedChatModel) -> None:
-    answer = TALERunnable(model, style="vanilla").invoke(QUESTION)
+def test_a_strategy_without_a_budget_is_not_estimated(model: ScriptedChatModel) -> None:
+    answer = TALERunnable(model, strategy="vanilla").invoke(QUESTION)
     assert reasoned(model) == [f"{QUESTION}\n\nLet's think step by step:"]
     assert len(model.sent) == 1
     assert answer.response_metadata["tale"]["budget"] is None
 
 
-def test_a_profile_fills_in_what_is_not_named(model: ScriptedChatModel) -> None:
-    profile = Profile(model="scripted", style="essential", budget=120)
-    assert TALERunnable(model, profile=profile).invoke(QUESTION).response_metadata["tale"]["budget"] == 120
-    named = TALERunnable(model, profile=profile, style="tale", estimator=30).invoke(QUESTION)
+def test_a_calibration_fills_in_what_is_not_named(model: ScriptedChatModel) -> None:
+    calibration = Calibration(model="scripted", strategy="essential", budget=120)
+    assert (
+        TALERunnable(model, calibration=calibration).invoke(QUESTION).response_metadata["tale"]["budget"] == 120
+    )
+    named = TALERunnable(model, calibration=calibration, strategy="tale", estimator=30).invoke(QUESTION)
     assert named.response_metadata["tale"]["budget"] == 30
     assert reasoned(model)[1].endswith("use less than 30 tokens:")
 
 
-def test_a_profile_may_be_a_file(model: ScriptedChatModel, tmp_path: Any) -> None:
-    Profile(model="scripted", style="vanilla").save(tmp_path / "profile.json")
-    TALERunnable(model, profile=tmp_path / "profile.json").invoke(QUESTION)
+def test_a_calibration_may_be_a_file(model: ScriptedChatModel, tmp_path: Any) -> None:
+    Calibration(model="scripted", strategy="vanilla").save(tmp_path / "calibration.json")
+    TALERunnable(model, calibration=tmp_path / "calibration.json").invoke(QUESTION)
     assert len(model.sent) == 1
 
 
-def test_a_model_of_a_known_name_gets_its_shipped_profile() -> None:
+def test_a_model_of_a_known_name_gets_its_shipped_calibration() -> None:
     name = "qwen2.5-coder-1.5b-instruct-q4_k_m"
-    shipped = find_profile(None, model_name=name)
+    shipped = find_calibration(None, model_name=name)
     assert shipped is not None
     model = ScriptedChatModel(ScriptedModel(estimate="[[40]]", reason="48"), model_name=name)
     answer = TALERunnable(model.bind(stop=["x"]).with_retry()).invoke(QUESTION)
@@ -296,10 +298,10 @@ def test_a_cached_message_does_not_carry_the_accounts() -> None:
 
 def test_choices_can_be_changed_at_run_time(model: ScriptedChatModel) -> None:
     tale = TALERunnable(model, estimator=20).configurable_fields(
-        estimator=ConfigurableField(id="budget"), style=ConfigurableField(id="style")
+        estimator=ConfigurableField(id="budget"), strategy=ConfigurableField(id="strategy")
     )
     tale.with_config(configurable={"budget": 80}).invoke(QUESTION)
-    tale.invoke(QUESTION, {"configurable": {"style": "vanilla"}})
+    tale.invoke(QUESTION, {"configurable": {"strategy": "vanilla"}})
     tale.invoke(QUESTION)
     assert [prompt.rsplit("\n", 1)[-1] for prompt in reasoned(model)] == [
         "Let's think step by step and use less than 80 tokens:",
@@ -310,7 +312,7 @@ def test_choices_can_be_changed_at_run_time(model: ScriptedChatModel) -> None:
 
 def test_it_does_not_change_once_made(tale: TALERunnable) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        tale.style = "vanilla"  # type: ignore[misc]
+        tale.strategy = "vanilla"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
@@ -326,7 +328,7 @@ def test_its_repr_names_the_choices_and_no_secret(loopback: str) -> None:
     from langchain_openai import ChatOpenAI
 
     tale = TALERunnable(ChatOpenAI(model="gpt-4o-mini", api_key="sk-secret", base_url="https://u:pw@host/v1"))
-    assert repr(tale) == "TALERunnable(model='gpt-4o-mini', estimator='zero-shot', style='tale')"
+    assert repr(tale) == "TALERunnable(model='gpt-4o-mini', estimator='zero-shot', strategy='tale')"
     assert "secret" not in f"{tale} {tale!r}"
     assert "pw@" not in f"{tale} {tale!r}"
 
@@ -345,7 +347,7 @@ def test_schemas_and_graph_can_be_drawn(tale: TALERunnable) -> None:
         ({"estimator_sees": "everything"}, r"estimator_sees.*'everything'"),
         ({"language": "fr"}, r"'fr'; available: en"),
         ({"policy": "strict"}, r"policy.*'strict'"),
-        ({"profile": "/nowhere/profile.json"}, r"/nowhere/profile.json"),
+        ({"calibration": "/nowhere/calibration.json"}, r"/nowhere/calibration.json"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_that_shows_it(
@@ -355,9 +357,9 @@ def test_what_cannot_be_meant_is_an_error_that_shows_it(
         TALERunnable(model, **choices)
 
 
-def test_an_unknown_style_is_answered_with_the_known_ones(model: ScriptedChatModel) -> None:
-    with pytest.raises(UnknownStyleError, match="did you mean 'vanilla'"):
-        TALERunnable(model, style="vanila")
+def test_an_unknown_strategy_is_answered_with_the_known_ones(model: ScriptedChatModel) -> None:
+    with pytest.raises(UnknownStrategyError, match="did you mean 'vanilla'"):
+        TALERunnable(model, strategy="vanila")
 
 
 def test_a_floor_above_the_ceiling_is_refused() -> None:

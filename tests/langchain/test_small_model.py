@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.model
 
-# The model's own profile names a budget, so that nothing would be estimated.
-AS_PUBLISHED: dict[str, Any] = {"estimator": ZeroShotEstimator(), "style": "tale"}
+# The model's own calibration names a budget, so that nothing would be estimated.
+AS_PUBLISHED: dict[str, Any] = {"estimator": ZeroShotEstimator(), "strategy": "tale"}
 
 Ask = Callable[..., Awaitable[AIMessage]]
 
@@ -64,7 +64,7 @@ def test_a_batch_keeps_questions_apart(chat: ChatOpenAI, handler: TALECallbackHa
 
 
 def test_its_address_is_enough(small_model: LocalServer) -> None:
-    tale = TALERunnable(small_model.base_url, style="direct")
+    tale = TALERunnable(small_model.base_url, strategy="direct")
     answer = tale.bind(max_tokens=16).invoke([SystemMessage("Be brief."), HumanMessage(QUESTION)])
     assert answer.text.strip()
     assert answer.usage_metadata is not None

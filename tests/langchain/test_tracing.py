@@ -92,7 +92,7 @@ async def test_labels_tell_the_estimate_from_the_answer_and_name_the_budget(
     assert {"nostream", "tale:estimator"} <= set(estimate["tags"])
     assert estimate["extra"]["metadata"]["lc_source"] == "tale_estimator"
     assert "tale_budget" not in estimate["extra"]["metadata"]
-    labels = {"tale_role": "reason", "tale_budget": 40, "tale_lever": "prompt"}
+    labels = {"tale_role": "reason", "tale_budget": 40, "tale_control": "prompt"}
     assert labels.items() <= reason["extra"]["metadata"].items()
     assert "tale:estimator" not in reason.get("tags", ())
 

@@ -54,7 +54,7 @@ def test_every_call_is_recorded_with_its_role_and_question(either: Handler, make
     make_engine().query(QUESTION)
     estimate, reason = either.ledger.calls
     assert (estimate.role, estimate.budget, estimate.usage.output_tokens) == ("estimate", None, 1)
-    assert (reason.role, reason.budget, reason.style) == ("reason", 40, "tale")
+    assert (reason.role, reason.budget, reason.strategy) == ("reason", 40, "tale")
     assert reason.usage.output_tokens == ANSWER_TOKENS
     assert reason.usage.source == "measured"
     assert estimate.question_id == reason.question_id == either.ledger.budgets[0].question_id

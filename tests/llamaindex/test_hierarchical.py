@@ -127,7 +127,7 @@ def test_passages_that_do_not_fit_at_once_are_surveyed_in_parts() -> None:
 
 def test_without_a_budget_the_survey_has_no_limit() -> None:
     llm = scripted()
-    synthesizer(llm, style="vanilla").synthesize(QUESTION, NODES)
+    synthesizer(llm, strategy="vanilla").synthesize(QUESTION, NODES)
     assert [sent.estimates for sent in llm.sent] == [False, False]
     assert "less than" not in llm.sent[0].text
 

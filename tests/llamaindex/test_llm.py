@@ -93,7 +93,7 @@ def test_the_users_messages_are_never_changed(wrapped: TALELLM, llm: ScriptedLLM
 
 
 def test_worked_examples_are_turns_before_the_question(llm: ScriptedLLM) -> None:
-    TALELLM(llm, estimator=100, style="exemplars").chat(
+    TALELLM(llm, estimator=100, strategy="exemplars").chat(
         [user("Hi"), ChatMessage(role="assistant", content="Hi."), user()]
     )
     roles = [role for role, _ in llm.sent[0].messages]
@@ -597,17 +597,21 @@ def test_nothing_shows_the_key() -> None:
     inner = pytest.importorskip("llama_index.llms.openai").OpenAI(model="gpt-4o-mini", api_key="sk-secret")
     llm = TALELLM(inner)
     assert "sk-secret" not in f"{llm!r}{llm}{llm.to_payload()}"
-    assert repr(llm) == "TALELLM(OpenAI('gpt-4o-mini'), estimator='zero-shot', style='tale')"
+    assert repr(llm) == "TALELLM(OpenAI('gpt-4o-mini'), estimator='zero-shot', strategy='tale')"
 
 
-def test_a_profile_is_found_by_the_name_inside() -> None:
+def test_a_calibration_is_found_by_the_name_inside() -> None:
     llm = ScriptedLLM(ScriptedModel(reason="."), model_name="qwen2.5-coder-1.5b-instruct-q4_k_m")
-    assert "style='exemplars'" in repr(TALELLM(llm))
+    assert "strategy='exemplars'" in repr(TALELLM(llm))
 
 
 @pytest.mark.parametrize(
     ("options", "shown"),
-    [({"estimator": 0}, "at least 1, got 0"), ({"style": "tail"}, "'tail'"), ({"knobs": "natve"}, "'natve'")],
+    [
+        ({"estimator": 0}, "at least 1, got 0"),
+        ({"strategy": "tail"}, "'tail'"),
+        ({"reasoning_control": "natve"}, "'natve'"),
+    ],
 )
 def test_bad_values_fail_at_construction(options: dict[str, Any], shown: str) -> None:
     with pytest.raises(InvalidValueError, match=shown):

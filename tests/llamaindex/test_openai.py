@@ -49,16 +49,16 @@ async def test_two_requests_and_a_measured_ledger(
     ]
 
 
-def test_a_model_that_thinks_gets_its_own_knob_and_the_question_alone(
+def test_a_model_that_thinks_gets_its_own_control_and_the_question_alone(
     server: Recorder, handler: TALEEventHandler
 ) -> None:
     server.will_answer(chat_completion("[[60]]", output=9), chat_completion("48", output=90, thinking=64))
     response = TALELLM(openai(server, "gpt-5-mini")).chat([ChatMessage(QUESTION)])
     assert server.reason["reasoning_effort"] == "minimal"
     assert server.reason["messages"] == [{"role": "user", "content": QUESTION}]
-    assert response.additional_kwargs["tale"]["lever"] == "effort"
+    assert response.additional_kwargs["tale"]["reasoning_control"] == "effort"
     assert handler.ledger.calls[1].usage.reasoning_tokens == 64
-    assert handler.ledger.budgets[0].lever == "effort"
+    assert handler.ledger.budgets[0].control == "effort"
 
 
 class Eggs(BaseModel):

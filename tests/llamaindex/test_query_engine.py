@@ -255,7 +255,7 @@ def test_it_can_be_copied_and_shows_no_key(index: VectorStoreIndex) -> None:
     assert "less than 40 tokens" in str(copy.deepcopy(engine).query(QUESTION))
     assert repr(engine) == (
         "TALEQueryEngine(RetrieverQueryEngine, TALESynthesizer(CompactAndRefine, MockLLM('unknown'), "
-        "estimator='fixed', style='tale'))"
+        "estimator='fixed', strategy='tale'))"
     )
 
 

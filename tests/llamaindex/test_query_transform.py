@@ -14,12 +14,12 @@ from llama_index.core.query_engine import MultiStepQueryEngine, TransformQueryEn
 
 from tale_core import (
     BudgetPolicy,
+    Calibration,
     ElasticityKind,
     InvalidValueError,
-    Profile,
     UnknownModelError,
-    UnknownStyleError,
-    style_names,
+    UnknownStrategyError,
+    strategy_names,
 )
 from tale_core.models.reasoning_controls import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
@@ -112,7 +112,7 @@ def test_a_transformed_query_is_not_transformed_again(again: Callable[[QueryBund
     transform = TALEQueryTransform(llm)
     once = transform.run(QUESTION)
     assert transform.run(again(once)) == once
-    assert TALEQueryTransform(llm, style="essential").run(again(once)) == once
+    assert TALEQueryTransform(llm, strategy="essential").run(again(once)) == once
     assert len(llm.sent) == 1
 
 
@@ -141,10 +141,10 @@ def test_multi_step_does_not_take_the_budget_for_none(index: VectorStoreIndex) -
     assert len(response.metadata["sub_qa"]) == 2
 
 
-@pytest.mark.parametrize("style", style_names())
+@pytest.mark.parametrize("strategy", strategy_names())
 @pytest.mark.parametrize("question", [QUESTION, "安多大了？"])
-def test_no_style_says_none(style: str, question: str) -> None:
-    bundle = TALEQueryTransform(MockLLM(), estimator=40, style=style).run(question)
+def test_no_strategy_says_none(strategy: str, question: str) -> None:
+    bundle = TALEQueryTransform(MockLLM(), estimator=40, strategy=strategy).run(question)
     assert "none" not in bundle.query_str.lower()
     assert question in bundle.query_str
 
@@ -172,20 +172,22 @@ def test_an_llm_as_estimator_estimates(handler: TALEEventHandler) -> None:
     assert [call.model for call in handler.ledger.calls] == ["small"]
 
 
-def test_a_profile_fills_in_what_was_not_named() -> None:
-    profile = Profile(model="any", style="essential", budget=80)
-    assert "(at most 80 tokens)" in TALEQueryTransform(MockLLM(), profile=profile).run(QUESTION).query_str
-    named = TALEQueryTransform(MockLLM(), profile=profile, style="tale", estimator=40)
+def test_a_calibration_fills_in_what_was_not_named() -> None:
+    calibration = Calibration(model="any", strategy="essential", budget=80)
+    assert (
+        "(at most 80 tokens)" in TALEQueryTransform(MockLLM(), calibration=calibration).run(QUESTION).query_str
+    )
+    named = TALEQueryTransform(MockLLM(), calibration=calibration, strategy="tale", estimator=40)
     assert named.run(QUESTION).query_str == FRAMED
 
 
-def test_the_embedded_model_brings_its_profile() -> None:
+def test_the_embedded_model_brings_its_calibration() -> None:
     llm = ScriptedLLM(ScriptedModel(reason="."), model_name="qwen2.5-coder-1.5b-instruct-q4_k_m")
-    assert "style='exemplars'" in repr(TALEQueryTransform(llm))
+    assert "strategy='exemplars'" in repr(TALEQueryTransform(llm))
 
 
 def test_worked_examples_are_part_of_the_query() -> None:
-    bundle = TALEQueryTransform(MockLLM(), estimator=100, style="exemplars").run(QUESTION)
+    bundle = TALEQueryTransform(MockLLM(), estimator=100, strategy="exemplars").run(QUESTION)
     before, _, after = bundle.query_str.partition(QUESTION)
     assert "less than 100 tokens" in after
     assert len(before) > 100
@@ -223,13 +225,13 @@ def test_a_policy_that_a_transform_cannot_keep_is_refused(field: str, action: st
         TALEQueryTransform(MockLLM(), policy=BudgetPolicy(**{field: action}))
 
 
-def test_a_profile_that_would_ask_again_serves_a_transform_without_its_second_try() -> None:
-    again = Profile(model="m", style="tale", budget=40, policy=BudgetPolicy(on_slip="retry"))
-    bundle = TALEQueryTransform(MockLLM(), profile=again).run(QUESTION)
+def test_a_calibration_that_would_ask_again_serves_a_transform_without_its_second_try() -> None:
+    again = Calibration(model="m", strategy="tale", budget=40, policy=BudgetPolicy(on_slip="retry"))
+    bundle = TALEQueryTransform(MockLLM(), calibration=again).run(QUESTION)
     assert "40 tokens" in bundle.query_str
     strict = again.model_copy(update={"policy": BudgetPolicy(on_slip="raise")})
     with pytest.raises(InvalidValueError, match="on_slip='raise' cannot be kept"):
-        TALEQueryTransform(MockLLM(), profile=strict)
+        TALEQueryTransform(MockLLM(), calibration=strict)
 
 
 @pytest.mark.parametrize("given", [None, 3, b"How old?", QueryBundle(None)])
@@ -246,7 +248,7 @@ async def test_what_is_no_query_is_shown_and_no_llm_is_asked(given: Any, llm: Sc
 @pytest.mark.parametrize(
     ("options", "error", "shown"),
     [
-        ({"style": "tail"}, UnknownStyleError, "'tail'; did you mean 'tale'"),
+        ({"strategy": "tail"}, UnknownStrategyError, "'tail'; did you mean 'tale'"),
         ({"estimator": 0}, InvalidValueError, "at least 1, got 0"),
         ({"estimator": "zero-shot"}, UnknownModelError, "'zero-shot'"),
         ({"language": "fr"}, InvalidValueError, "'fr'"),
@@ -266,4 +268,4 @@ def test_a_transform_can_be_copied_and_pickled() -> None:
 def test_the_representation_shows_no_key() -> None:
     llm = pytest.importorskip("llama_index.llms.openai").OpenAI(model="gpt-4o-mini", api_key="sk-secret")
     shown = repr(TALEQueryTransform(llm))
-    assert shown == "TALEQueryTransform(OpenAI('gpt-4o-mini'), estimator='zero-shot', style='tale')"
+    assert shown == "TALEQueryTransform(OpenAI('gpt-4o-mini'), estimator='zero-shot', strategy='tale')"

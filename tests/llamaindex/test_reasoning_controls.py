@@ -1,4 +1,4 @@
-"""What LlamaIndex's provider packages send when a native knob carries a budget, and for an estimate."""
+"""What LlamaIndex's provider packages send when a reasoning control carries a budget, and for an estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tale_core import InvalidValueError, Usage
 from tale_core.models.reasoning_controls import THINKING_HEADROOM
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
 from tale_llamaindex._convert import usage_of
-from tale_llamaindex.reasoning_controls import NativeKnobs
+from tale_llamaindex.reasoning_controls import ModelControls
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -65,12 +65,14 @@ def gemini(server: Recorder, name: str, **thinking: Any) -> GoogleGenAI:
     )
 
 
-def ask(llm: LLM, budget: int = 60, *, knobs: str = "auto", **arguments: Any) -> tuple[str, ChatResponse]:
-    """Ask the question under a budget; return the lever and the response."""
-    native = NativeKnobs(llm, knobs)
-    setting = native.lever(arguments)(budget)
+def ask(
+    llm: LLM, budget: int = 60, *, reasoning_control: str = "auto", **arguments: Any
+) -> tuple[str, ChatResponse]:
+    """Ask the question under a budget; return the control and the response."""
+    native = ModelControls(llm, reasoning_control)
+    setting = native.control(arguments)(budget)
     asked, sent = native.asked(setting, arguments)
-    return setting.lever, asked.chat([ChatMessage(QUESTION)], **sent)
+    return setting.control, asked.chat([ChatMessage(QUESTION)], **sent)
 
 
 # OpenAI
@@ -78,16 +80,16 @@ def ask(llm: LLM, budget: int = 60, *, knobs: str = "auto", **arguments: Any) ->
 
 def test_a_known_reasoning_model_gets_an_effort(server: Recorder) -> None:
     server.will_answer(chat_completion("48", output=90, thinking=64))
-    lever, response = ask(openai(server, "gpt-5-mini"))
-    assert (lever, server.reason["reasoning_effort"]) == ("effort", "minimal")
+    control, response = ask(openai(server, "gpt-5-mini"))
+    assert (control, server.reason["reasoning_effort"]) == ("effort", "minimal")
     assert not {"max_tokens", "max_completion_tokens"} & set(server.reason)
     assert usage_of(response) == Usage(input_tokens=30, output_tokens=90, reasoning_tokens=64)
 
 
 def test_a_model_without_thinking_is_asked_as_it_is(server: Recorder) -> None:
     server.will_answer(chat_completion("48", output=90))
-    lever, response = ask(openai(server, "gpt-4o-mini"))
-    assert (lever, "reasoning_effort" in server.reason) == ("prompt", False)
+    control, response = ask(openai(server, "gpt-4o-mini"))
+    assert (control, "reasoning_effort" in server.reason) == ("prompt", False)
     usage = usage_of(response)
     assert usage is not None
     assert usage.reasoning_tokens is None
@@ -124,9 +126,9 @@ def test_the_estimator_of_another_model_is_cold_and_short(server: Recorder) -> N
 
 
 def test_tools_and_effort_do_not_meet_where_chat_completions_refuses(server: Recorder) -> None:
-    native = NativeKnobs(openai(server, "gpt-5.5"))
-    assert native.lever({})(60).lever == "effort"
-    assert native.lever({"tools": [{"type": "function"}]})(60).lever == "prompt"
+    native = ModelControls(openai(server, "gpt-5.5"))
+    assert native.control({})(60).control == "effort"
+    assert native.control({"tools": [{"type": "function"}]})(60).control == "prompt"
 
 
 def test_the_responses_api_gets_its_own_form_and_keeps_what_the_user_set(server: Recorder) -> None:
@@ -148,7 +150,7 @@ def test_the_responses_api_gets_its_own_form_and_keeps_what_the_user_set(server:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "parameters"),
+    ("reasoning_control", "parameters"),
     [
         ("vllm", {"thinking_token_budget": 60}),
         ("llama.cpp", {"thinking_budget_tokens": 60}),
@@ -156,28 +158,30 @@ def test_the_responses_api_gets_its_own_form_and_keeps_what_the_user_set(server:
     ],
 )
 def test_a_server_that_is_named_gets_the_budget_itself(
-    server: Recorder, knobs: str, parameters: dict[str, Any]
+    server: Recorder, reasoning_control: str, parameters: dict[str, Any]
 ) -> None:
     server.will_answer(chat_completion("48", output=9))
-    lever, _ = ask(like(server, additional_kwargs={"extra_body": {"top_k": 20}}), knobs=knobs)
-    assert lever == "thinking_budget"
+    control, _ = ask(
+        like(server, additional_kwargs={"extra_body": {"top_k": 20}}), reasoning_control=reasoning_control
+    )
+    assert control == "thinking_budget"
     assert {name: server.reason.get(name) for name in ("top_k", *parameters)} == {"top_k": 20, **parameters}
 
 
-def test_the_knobs_of_a_server_can_be_pickled_and_copied(server: Recorder) -> None:
-    knobs = NativeKnobs(like(server), "vllm")
-    for again in (pickle.loads(pickle.dumps(knobs)), copy.deepcopy(knobs)):  # noqa: S301  # our own bytes
-        setting = again.lever({})(60)
+def test_the_controls_of_a_server_can_be_pickled_and_copied(server: Recorder) -> None:
+    reasoning_control = ModelControls(like(server), "vllm")
+    for again in (pickle.loads(pickle.dumps(reasoning_control)), copy.deepcopy(reasoning_control)):  # noqa: S301  # our own bytes
+        setting = again.control({})(60)
         assert again.asked(setting, {})[1] == {"extra_body": {"thinking_token_budget": 60}}
 
 
 def test_a_server_is_never_guessed(server: Recorder) -> None:
-    assert NativeKnobs(like(server)).lever({})(60).lever == "prompt"
+    assert ModelControls(like(server)).control({})(60).control == "prompt"
 
 
 def test_a_server_needs_a_class_that_speaks_to_one() -> None:
-    with pytest.raises(InvalidValueError, match=r"knobs='vllm' needs a class .* got MockLLM"):
-        NativeKnobs(MockLLM(), "vllm")
+    with pytest.raises(InvalidValueError, match=r"reasoning_control='vllm' needs a class .* got MockLLM"):
+        ModelControls(MockLLM(), "vllm")
 
 
 # Anthropic
@@ -185,8 +189,8 @@ def test_a_server_needs_a_class_that_speaks_to_one() -> None:
 
 def test_a_thinking_budget_is_lowered_to_what_anthropic_accepts(server: Recorder) -> None:
     server.will_answer(claude_message("48", output=150, thinking=120, read=500, written=7))
-    lever, response = ask(claude(server, "claude-sonnet-4-5", thinking_dict=THINKING, max_tokens=16_000))
-    assert lever == "thinking_budget"
+    control, response = ask(claude(server, "claude-sonnet-4-5", thinking_dict=THINKING, max_tokens=16_000))
+    assert control == "thinking_budget"
     assert server.reason["thinking"] == {"type": "enabled", "budget_tokens": 1024}
     assert usage_of(response) == Usage(input_tokens=527, output_tokens=150, reasoning_tokens=120)
 
@@ -202,21 +206,23 @@ def test_its_estimate_is_made_without_thinking(server: Recorder) -> None:
 
 def test_claude_without_thinking_is_not_made_to_think(server: Recorder) -> None:
     server.will_answer(claude_message("48", output=30))
-    lever, response = ask(claude(server, "claude-sonnet-4-5"))
-    assert (lever, "thinking" in server.reason) == ("prompt", False)
+    control, response = ask(claude(server, "claude-sonnet-4-5"))
+    assert (control, "thinking" in server.reason) == ("prompt", False)
     usage = usage_of(response)
     assert usage is not None
     assert usage.reasoning_tokens is None
 
 
 def test_the_classes_own_small_output_cap_rules_thinking_out(server: Recorder) -> None:
-    knobs = NativeKnobs(claude(server, "claude-sonnet-4-5", thinking_dict=THINKING))
-    assert "max_tokens=512 leaves no room" in knobs.lever({})(60).why
+    reasoning_control = ModelControls(claude(server, "claude-sonnet-4-5", thinking_dict=THINKING))
+    assert "max_tokens=512 leaves no room" in reasoning_control.control({})(60).why
 
 
 def test_a_forced_tool_rules_thinking_out(server: Recorder) -> None:
-    knobs = NativeKnobs(claude(server, "claude-sonnet-4-5", thinking_dict=THINKING, max_tokens=16_000))
-    assert "when a tool is forced" in knobs.lever({"tool_choice": {"type": "any"}})(60).why
+    reasoning_control = ModelControls(
+        claude(server, "claude-sonnet-4-5", thinking_dict=THINKING, max_tokens=16_000)
+    )
+    assert "when a tool is forced" in reasoning_control.control({"tool_choice": {"type": "any"}})(60).why
 
 
 def test_a_model_that_always_thinks_gets_an_effort_beside_what_the_user_set(server: Recorder) -> None:
@@ -235,8 +241,8 @@ def test_a_model_that_always_thinks_gets_an_effort_beside_what_the_user_set(serv
 
 def test_gemini_2_5_gets_the_budget_itself(server: Recorder) -> None:
     server.will_answer(gemini_content("48", answer=40, thinking=55))
-    lever, response = ask(gemini(server, "gemini-2.5-flash", thinking_budget=4000, include_thoughts=True))
-    assert lever == "thinking_budget"
+    control, response = ask(gemini(server, "gemini-2.5-flash", thinking_budget=4000, include_thoughts=True))
+    assert control == "thinking_budget"
     assert server.reason["generationConfig"]["thinkingConfig"] == {
         "include_thoughts": True,
         "thinking_budget": 60,
@@ -277,10 +283,10 @@ def test_the_transform_records_that_the_prompt_carries_the_budget(server: Record
     server.will_answer(chat_completion("[[60]]", output=10, thinking=4))
     with TALEEventHandler() as handler:
         TALEQueryTransform(openai(server, "gpt-5")).run(QUESTION)
-    assert handler.ledger.budgets[0].lever == "prompt"
+    assert handler.ledger.budgets[0].control == "prompt"
     assert handler.ledger.totals("estimate").reasoning_tokens == 4
 
 
-def test_native_is_refused_where_no_knob_is_known() -> None:
-    with pytest.raises(InvalidValueError, match="no native knob is known for MockLLM"):
-        NativeKnobs(MockLLM(), "native")
+def test_native_is_refused_where_no_control_is_known() -> None:
+    with pytest.raises(InvalidValueError, match="no reasoning control is known for MockLLM"):
+        ModelControls(MockLLM(), "native")

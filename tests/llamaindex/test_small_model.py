@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.model
 
-# The model's own profile names a budget, so that nothing would be estimated.
-AS_PUBLISHED: dict[str, Any] = {"estimator": ZeroShotEstimator(), "style": "tale"}
+# The model's own calibration names a budget, so that nothing would be estimated.
+AS_PUBLISHED: dict[str, Any] = {"estimator": ZeroShotEstimator(), "strategy": "tale"}
 
 
 @pytest.fixture(scope="module")

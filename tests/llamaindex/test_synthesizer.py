@@ -231,7 +231,8 @@ def test_the_representation_shows_no_key() -> None:
     llm = pytest.importorskip("llama_index.llms.openai").OpenAI(model="gpt-4o-mini", api_key="sk-secret")
     shown = repr(TALESynthesizer(llm=llm))
     assert (
-        shown == "TALESynthesizer(CompactAndRefine, OpenAI('gpt-4o-mini'), estimator='zero-shot', style='tale')"
+        shown
+        == "TALESynthesizer(CompactAndRefine, OpenAI('gpt-4o-mini'), estimator='zero-shot', strategy='tale')"
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from tale_core import Profile
+from tale_core import Calibration
 from tale_core.errors import TrainingError
 from tale_lab.training import TrainingSettings, internalise
 
@@ -33,7 +33,7 @@ def test_a_gguf_file_is_trained_and_merged_into_a_gguf_file(gguf_base, data, tmp
     for name, field in before.fields.items():
         if not name.startswith("GGUF."):
             assert after.fields[name].contents() == field.contents(), name
-    trained_facts = Profile.load(tmp_path / "profile.json").trained
+    trained_facts = Calibration.load(tmp_path / "calibration.json").trained
     assert trained_facts is not None
     assert trained_facts.base_digest == hashlib.sha256(gguf_base.read_bytes()).hexdigest()
 

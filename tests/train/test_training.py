@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tale_core import Profile
+from tale_core import Calibration
 from tale_core.errors import InvalidValueError, TrainingError
 from tale_lab.training import Standing, TrainingSettings, internalise
 
@@ -70,11 +70,11 @@ def test_two_steps_change_the_adapter_and_are_written_down(method, base, data, t
     assert standings[-1].steps == 2
     changed = weights(tmp_path / "out")
     assert any(float(one.abs().max()) > 0 for name, one in changed.items() if "lora_B" in name)
-    profile = Profile.load(tmp_path / "out" / "profile.json")
-    assert (profile.model, profile.style) == ("out", "internalised")
-    assert profile.trained is not None
-    assert (profile.trained.base, profile.trained.method) == (str(base), method)
-    assert profile.trained.data_digest == training.facts["digest"]
+    calibration = Calibration.load(tmp_path / "out" / "calibration.json")
+    assert (calibration.model, calibration.strategy) == ("out", "internalised")
+    assert calibration.trained is not None
+    assert (calibration.trained.base, calibration.trained.method) == (str(base), method)
+    assert calibration.trained.data_digest == training.facts["digest"]
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])

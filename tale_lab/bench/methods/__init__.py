@@ -12,12 +12,12 @@ from tale_lab.bench.methods.base import (
     method_names,
     register_method,
 )
-from tale_lab.bench.methods.published import Direct, TaleAsPublished, TaleStyle, Vanilla
+from tale_lab.bench.methods.published import Direct, TaleAsPublished, TaleStrategy, Vanilla
 from tale_lab.bench.methods.tuned import (
     SelfBudgeted,
     TaleAdaptive,
     TaleFitted,
-    TaleProfile,
+    TaleCalibrated,
     VanillaSecondTry,
 )
 from tale_lab.bench.methods.worded import Concise, Draft, DraftExamples, Worded
@@ -46,9 +46,9 @@ __all__ = [
     "SketchSymbolism",
     "TaleAdaptive",
     "TaleAsPublished",
+    "TaleCalibrated",
     "TaleFitted",
-    "TaleProfile",
-    "TaleStyle",
+    "TaleStrategy",
     "Vanilla",
     "VanillaSecondTry",
     "Worded",

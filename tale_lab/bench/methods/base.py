@@ -8,7 +8,7 @@ A new method is a class with a name, a source and a flow::
         source = "our own"
 
         def answer(self, question: str) -> Flow[Said]:
-            reply = yield ask(question, after="Answer in the style of a telegram.")
+            reply = yield ask(question, after="Answer in the strategy of a telegram.")
             return Said(text=reply.text)
 
 Fields of the class are its settings; they are part of the key under which its answers are kept.
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tale_core.method.calibration import Profile
-    from tale_core.types import ChooseLever, Estimator, Role
+    from tale_core.method.calibration import Calibration
+    from tale_core.types import ChooseControl, Estimator, Role
 
 
 class Said(Record):
@@ -49,23 +49,23 @@ class Conditions:
     """What the methods of one run may draw on; the same for all of them.
 
     Args:
-        profile: What was measured about the model; None where nothing was.
+        calibration: What was measured about the model; None where nothing was.
         estimator: An estimator fitted beforehand; None where there is none.
-        lever: Decides which native parameter carries a budget; None for models that have none.
+        control: Decides which native parameter carries a budget; None for models that have none.
         efforts: Effort levels that the model accepts, lowest first.
     """
 
     def __init__(
         self,
         *,
-        profile: Profile | None = None,
+        calibration: Calibration | None = None,
         estimator: Estimator | None = None,
-        lever: ChooseLever | None = None,
+        control: ChooseControl | None = None,
         efforts: Sequence[str] = (),
     ) -> None:
-        self.profile = profile
+        self.calibration = calibration
         self.estimator = estimator
-        self.lever = lever
+        self.control = control
         self.efforts = tuple(efforts)
 
 
@@ -180,6 +180,8 @@ def ask(
 M = TypeVar("M", bound=type[Method])
 
 _methods: dict[str, type[Method]] = {}
+_FORMER = {"tale-profile": "tale-calibration"}
+"""Former names of methods."""
 
 
 def register_method(method: M, *, replace: bool = False) -> M:
@@ -208,12 +210,14 @@ def get_method(name: str) -> type[Method]:
 
     Args:
         name: A name in `method_names`, with settings after a colon where the method takes some
-            (``tale:exemplars@120``: that style, that budget), or the import path of a class.
+            (``tale:exemplars@120``: that strategy, that budget), or the import path of a class.
 
     Raises:
         InvalidValueError: There is no such method.
     """
     head, colon, argument = name.partition(":")
+    if name in _FORMER:
+        return _methods[_FORMER[name]]
     if colon and head in _methods:
         return _methods[head].configured(argument)
     if colon:

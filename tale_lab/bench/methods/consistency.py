@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from tale_core.accounts.tokens import usage_of
-from tale_core.method.calibration import Profile  # noqa: TC001  # pydantic reads it
+from tale_core.method.calibration import Calibration  # noqa: TC001  # pydantic reads it
 from tale_core.method.method import TaleMethod
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
 from tale_lab.bench.methods.published import Vanilla
-from tale_lab.bench.methods.styled import asking_facts, estimates
+from tale_lab.bench.methods.strategy_method import asking_facts, estimates
 from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ _OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
 class SelfConsistency(Method):
     """Short answers, drawn until the next is expected to exceed what vanilla's one answer took; most votes win.
 
-    The short answers are asked for in the profile's way, or else with the essential calculations alone and no
-    budget. The next one is expected to take the mean of those before, so that the spend exceeds vanilla's by
+    The short answers are asked for in the calibration's way, or else with the essential calculations alone and
+    no budget. The next one is expected to take the mean of those before, so that the spend exceeds vanilla's by
     less than one answer; one is always drawn. Vanilla's answer is asked for in its very words: a results file
     asks for it once, and its cost counts for vanilla. Answers that cannot be read have no vote, and on a tie
     the answer that came first wins.
@@ -45,7 +45,7 @@ class SelfConsistency(Method):
         "al., arXiv 2406.06461"
     )
 
-    profile: Profile | None = None
+    calibration: Calibration | None = None
     """Gives the way of asking for a short answer."""
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature of the short answers."""
@@ -54,13 +54,13 @@ class SelfConsistency(Method):
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
-        """Return the method, with the run's profile where there is one; see `Method.under`."""
-        return cls(profile=conditions.profile)
+        """Return the method, with the run's calibration where there is one; see `Method.under`."""
+        return cls(calibration=conditions.calibration)
 
     @property
     def most_calls(self) -> int:
         """Vanilla's answer, an estimate where there is one, and the short answers; see `Method.most_calls`."""
-        return 1 + int(self.profile is not None and estimates(self._asking())) + self.most
+        return 1 + int(self.calibration is not None and estimates(self._asking())) + self.most
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
@@ -79,17 +79,21 @@ class SelfConsistency(Method):
         return Said(text=elected(texts, question))
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields, and what the profile makes of them; see `Method.settings`."""
+        """Return the fields, and what the calibration makes of them; see `Method.settings`."""
         facts = asking_facts(self._asking())
-        return {**self.model_dump(mode="json", exclude={"profile"}), "asking": facts}
+        return {**self.model_dump(mode="json", exclude={"calibration"}), "asking": facts}
 
     def _asking(self) -> TaleMethod:
-        return TaleMethod(style="essential") if self.profile is None else TaleMethod(profile=self.profile)
+        return (
+            TaleMethod(strategy="essential")
+            if self.calibration is None
+            else TaleMethod(calibration=self.calibration)
+        )
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
         run = self._asking().begin(question, journaled=False)
-        if self.profile is None:
+        if self.calibration is None:
             return run.under(Budget()), 0
         plan = yield from run.plan()
         cost = run.estimate_cost()

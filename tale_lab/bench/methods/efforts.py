@@ -1,11 +1,11 @@
-"""Native effort levels: the plain question, with the model's own knob turned to one level."""
+"""Native effort levels: the plain question, with the model's own reasoning control turned to one level."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from tale_core.errors import InvalidValueError
-from tale_core.types import KnobSetting
+from tale_core.types import ControlSetting
 from tale_lab.bench.methods.base import Conditions, Method, Said, ask, register_method
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class Effort(Method):
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
         # Models with effort levels refuse a temperature, most of them at every level.
-        setting = KnobSetting(lever="effort", value=self.level, why=f"method {self.name}", temperature=False)
+        setting = ControlSetting(
+            control="effort", value=self.level, why=f"method {self.name}", temperature=False
+        )
         reply = yield ask(question).model_copy(update={"setting": setting})
         return Said(text=reply.text)
 

@@ -1,4 +1,4 @@
-r"""Sketch-of-Thought's three styles (Aytes et al., arXiv 2503.05179), each a system prompt with examples.
+r"""Sketch-of-Thought's three strategies (Aytes et al., arXiv 2503.05179), each a system prompt with examples.
 
 The authors' router chooses among them by question; here each is a method of its own. The instructions restate
 those of the paper's appendix B in fewer words, with its steps, rules and notation; the examples are the

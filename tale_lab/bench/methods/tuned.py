@@ -1,4 +1,4 @@
-"""The ways of answering that this project adds: with a profile, with other estimators, with none at all."""
+"""The ways of answering that this project adds: with a calibration, with other estimators, with none at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import Field
 
 from tale_core.errors import InvalidValueError
 from tale_core.estimators import AdaptiveEstimator, ZeroShotEstimator
-from tale_core.method.calibration import Profile  # noqa: TC001  # pydantic reads it
+from tale_core.method.calibration import Calibration  # noqa: TC001  # pydantic reads it
 from tale_core.method.method import TaleMethod
 from tale_core.method.policy import BudgetPolicy
 from tale_lab.bench.methods.base import Conditions, register_method
-from tale_lab.bench.methods.styled import Styled
+from tale_lab.bench.methods.strategy_method import StrategyMethod
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,31 +22,31 @@ _SEED = 1024
 
 
 @register_method
-class TaleProfile(Styled):
+class TaleCalibrated(StrategyMethod):
     """The way of asking that was measured to suit the model."""
 
-    name: ClassVar = "tale-profile"
+    name: ClassVar = "tale-calibration"
     source: ClassVar = "this project: tale tune"
 
-    profile: Profile
+    calibration: Calibration
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
-        """Return the method with the run's profile; see `Method.under`."""
-        if conditions.profile is None:
+        """Return the method with the run's calibration; see `Method.under`."""
+        if conditions.calibration is None:
             raise InvalidValueError(
-                "tale-profile needs a profile of this model: make one with `tale tune`, and name it with "
-                "--profile; or leave the method out"
+                "tale-calibration needs a calibration of this model: make one with `tale tune`, and name it "
+                "with --calibration; or leave the method out"
             )
-        return cls(profile=conditions.profile)
+        return cls(calibration=conditions.calibration)
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
-        return TaleMethod(profile=self.profile)
+        return TaleMethod(calibration=self.calibration)
 
 
 @register_method
-class VanillaSecondTry(Styled):
+class VanillaSecondTry(StrategyMethod):
     """Chain of thought without a budget, asked again after a slip: what the second try does alone."""
 
     name: ClassVar = "vanilla-second-try"
@@ -54,23 +54,23 @@ class VanillaSecondTry(Styled):
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
-        return TaleMethod(style="vanilla", policy=BudgetPolicy(on_slip="retry"))
+        return TaleMethod(strategy="vanilla", policy=BudgetPolicy(on_slip="retry"))
 
 
-class _Estimated(Styled):
-    profile: Profile | None = None
-    """Gives the style and the policy; None leaves the published style."""
+class _Estimated(StrategyMethod):
+    calibration: Calibration | None = None
+    """Gives the strategy and the policy; None leaves the published strategy."""
     estimator: Any = Field(exclude=True, repr=False)  # an `Estimator`; what tells it apart is in the settings
     """Chooses the budgets."""
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
-        return TaleMethod(estimator=self.estimator, profile=self.profile)
+        return TaleMethod(estimator=self.estimator, calibration=self.calibration)
 
 
 @register_method
 class TaleFitted(_Estimated):
-    """Budgets from an estimator fitted beforehand, in the profile's style or else the published one."""
+    """Budgets from an estimator fitted beforehand, in the calibration's strategy or else the published one."""
 
     name: ClassVar = "tale-fitted"
     source: ClassVar = (
@@ -85,7 +85,7 @@ class TaleFitted(_Estimated):
                 "tale-fitted needs an estimator that was fitted on other questions of this model: make one "
                 "with `tale fit`, and name its file with --estimator; or leave the method out"
             )
-        return cls(profile=conditions.profile, estimator=conditions.estimator)
+        return cls(calibration=conditions.calibration, estimator=conditions.estimator)
 
 
 @register_method
@@ -110,12 +110,12 @@ class TaleAdaptive(_Estimated):
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
-        """Return the method, with the run's profile where there is one; see `Method.under`."""
-        return cls(profile=conditions.profile)
+        """Return the method, with the run's calibration where there is one; see `Method.under`."""
+        return cls(calibration=conditions.calibration)
 
 
 @register_method
-class SelfBudgeted(Styled):
+class SelfBudgeted(StrategyMethod):
     """One call, in which the model states a budget and then keeps it."""
 
     name: ClassVar = "self-budget"
@@ -123,4 +123,4 @@ class SelfBudgeted(Styled):
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
-        return TaleMethod(style="self-budget")
+        return TaleMethod(strategy="self-budget")

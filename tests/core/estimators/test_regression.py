@@ -73,7 +73,7 @@ def examples() -> list[BudgetExample]:
 
 @pytest.fixture(scope="module")
 def fitted(examples: list[BudgetExample]) -> RegressionEstimator:
-    return RegressionEstimator().fit_table(examples, model="qwen", style="tale", skipped=3)
+    return RegressionEstimator().fit_table(examples, model="qwen", strategy="tale", skipped=3)
 
 
 def no_model(call: object) -> ModelReply:
@@ -231,12 +231,12 @@ def test_estimates_under_the_wrong_keys_are_noticed(examples: list[BudgetExample
 
 
 def trace(
-    one: BudgetExample, *, style: str = "tale", model: str | None = "qwen", found: bool = True
+    one: BudgetExample, *, strategy: str = "tale", model: str | None = "qwen", found: bool = True
 ) -> SearchTrace:
     usage = Usage(input_tokens=9, output_tokens=300)
     return SearchTrace(
         question=one.question,
-        settings=SearchSettings(style=style),
+        settings=SearchSettings(strategy=strategy),
         probes=(Probe(budget=None, usage=usage, verdict="correct", text="4", model=model),),
         chosen=one.tokens if found else None,
         ideal=one.ideal if found else None,
@@ -247,13 +247,13 @@ def trace(
 def test_it_fits_to_finished_searches(examples: list[BudgetExample]) -> None:
     traces = [trace(one, found=index % 5 > 0) for index, one in enumerate(examples)]
     facts = RegressionEstimator().fit(traces).facts
-    assert (facts.examples, facts.skipped, facts.model, facts.style) == (96, 24, "qwen", "tale")
+    assert (facts.examples, facts.skipped, facts.model, facts.strategy) == (96, 24, "qwen", "tale")
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"style": "essential"}, "several styles: essential, tale"),
+        ({"strategy": "essential"}, "several strategies: essential, tale"),
         ({"model": "llama"}, "several models: llama, qwen"),
     ],
 )

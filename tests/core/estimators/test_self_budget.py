@@ -18,7 +18,7 @@ from tale_core import (
     Usage,
     UsageEvent,
     arun,
-    get_style,
+    get_strategy,
     run,
 )
 from tale_core.testing import ScriptedModel
@@ -37,7 +37,7 @@ def asked(
     *script: str | ModelReply, policy: BudgetPolicy | None = None
 ) -> tuple[Answer, ScriptedModel, Ledger]:
     model = ScriptedModel(*script)
-    question = TaleMethod(style="self-budget", policy=policy).begin(QUESTION)
+    question = TaleMethod(strategy="self-budget", policy=policy).begin(QUESTION)
     answer = run(question.answer(), model)
     ledger = Ledger()
     ledger.record_all(question.drain())
@@ -94,7 +94,7 @@ def test_there_is_one_call_and_no_estimate() -> None:
 
 def test_the_stated_budget_is_recorded_as_the_models_own() -> None:
     answer, _, ledger = asked(reply("Budget: 60 tokens\n16 - 3 - 4 = 9", 40))
-    assert answer.summary() | {"budget": 60, "source": "self", "style": "self-budget"} == answer.summary()
+    assert answer.summary() | {"budget": 60, "source": "self", "strategy": "self-budget"} == answer.summary()
     (budget,) = ledger.budgets
     assert (budget.budget, budget.source, budget.estimate) == (60, "self", 60)
     (call,) = ledger.calls
@@ -103,7 +103,7 @@ def test_the_stated_budget_is_recorded_as_the_models_own() -> None:
 
 
 def test_there_is_one_budget_event_and_it_comes_before_the_usage() -> None:
-    question = TaleMethod(style="self-budget").begin(QUESTION)
+    question = TaleMethod(strategy="self-budget").begin(QUESTION)
     plan = run(question.plan(), ScriptedModel("unused"))
     assert question.drain() == []
     question.settle(plan, reply("Budget: 60 tokens\n16 - 3 - 4 = 9", 40))
@@ -152,7 +152,7 @@ def test_a_cut_answer_is_not_asked_again_without_a_budget_that_was_never_in_the_
 
 
 def test_nothing_to_ask_is_asked_without_a_budget() -> None:
-    question = TaleMethod(style="self-budget").begin("  ")
+    question = TaleMethod(strategy="self-budget").begin("  ")
     answer = run(question.answer(), ScriptedModel("Budget: 60 tokens"))
     assert answer.plan.budget.tokens is None
     assert answer.plan.budget.source == "none"
@@ -160,7 +160,7 @@ def test_nothing_to_ask_is_asked_without_a_budget() -> None:
 
 async def test_both_drivers_send_the_same_call() -> None:
     models = [ScriptedModel("Budget: 20 tokens. It is nine.") for _ in range(2)]
-    method = TaleMethod(style="self-budget")
+    method = TaleMethod(strategy="self-budget")
     sync = run(method.begin(QUESTION).answer(), models[0])
     other = await arun(method.begin(QUESTION).answer(), models[1].acall)
     assert models[0].calls == models[1].calls
@@ -168,5 +168,5 @@ async def test_both_drivers_send_the_same_call() -> None:
 
 
 def test_a_chinese_question_is_asked_in_chinese() -> None:
-    framing = get_style("self-budget").frame("小明有3个苹果，又买了5个，一共有几个？", None)
+    framing = get_strategy("self-budget").frame("小明有3个苹果，又买了5个，一共有几个？", None)
     assert "预算" in framing.after

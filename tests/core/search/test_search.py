@@ -167,7 +167,7 @@ def test_a_rule_that_accepts_everything_never_gets_a_wrong_answer_chosen() -> No
         assert trace.chosen is None
 
 
-def test_the_prompts_are_vanilla_first_and_then_the_style() -> None:
+def test_the_prompts_are_vanilla_first_and_then_the_strategy() -> None:
     model = SimulatedModel(elastic)
     run(search_budget(QUESTION, right, method="halving", temperature=0, max_tokens=900), model)
 
@@ -216,12 +216,12 @@ def test_a_failing_call_ends_the_search_with_that_error() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"style": "vanilla"}, "carries no budget"),
+        ({"strategy": "vanilla"}, "carries no budget"),
         ({"samples": 3, "max_calls": 5}, "max_calls must be at least 2 x samples = 6"),
         ({"samples": 0}, "got 0"),
         ({"precision": 0}, "got 0"),
         ({"method": "random"}, "got 'random'"),
-        ({"style": "tail"}, "did you mean 'tale'"),
+        ({"strategy": "tail"}, "did you mean 'tale'"),
     ],
 )
 def test_wrong_settings_fail_before_any_call(wrong: dict[str, object], message: str) -> None:

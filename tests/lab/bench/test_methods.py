@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tale_core import (
     AdaptiveEstimator,
     BudgetExample,
+    Calibration,
     FixedEstimator,
     InvalidValueError,
     ModelReply,
-    Profile,
     RegressionEstimator,
-    UnknownStyleError,
+    UnknownStrategyError,
     Usage,
     ZeroShotEstimator,
     run,
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from tale_core import Flow, ModelCall
 
 QUESTION = "How much is 3 + 4?"
-PROFILE = Profile(model="m", style="exemplars", budget=120)
+PROFILE = Calibration(model="m", strategy="exemplars", budget=120)
 FITTED = RegressionEstimator().fit_table(
     [BudgetExample(question=" + ".join(["3"] * count), tokens=8 * count) for count in range(2, 32)]
 )
 EVERYTHING = Conditions(
-    profile=PROFILE, estimator=FITTED, efforts=("none", "minimal", "low", "medium", "high", "max")
+    calibration=PROFILE, estimator=FITTED, efforts=("none", "minimal", "low", "medium", "high", "max")
 )
 
 
@@ -64,7 +64,7 @@ class Telegram(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Ask for a telegram."""
-        reply = yield ask(question, after="Answer in the style of a telegram.")
+        reply = yield ask(question, after="Answer in the strategy of a telegram.")
         return Said(text=reply.text)
 
 
@@ -101,7 +101,7 @@ def test_every_way_of_answering_that_is_promised_is_registered() -> None:
         "direct",
         "vanilla",
         "tale",
-        "tale-profile",
+        "tale-calibration",
         "vanilla-second-try",
         "tale-fitted",
         "tale-adaptive",
@@ -155,7 +155,7 @@ def test_tale_as_published_has_no_bounds(estimate: str) -> None:
     assert f"less than {estimate.strip('[]')} tokens" in asked(model.calls[-1])
 
 
-def test_a_style_and_a_budget_can_be_named_after_a_colon() -> None:
+def test_a_strategy_and_a_budget_can_be_named_after_a_colon() -> None:
     method = get_method("tale:exemplars@120")
     call = only_call("tale:exemplars@120")
     assert method.under(Conditions()).label == "tale:exemplars@120"
@@ -168,7 +168,7 @@ def test_a_trained_model_is_asked_the_plain_question() -> None:
     assert only_call("tale:internalised").messages[-1].content == QUESTION
 
 
-def test_a_style_without_a_budget_is_estimated_as_published() -> None:
+def test_a_strategy_without_a_budget_is_estimated_as_published() -> None:
     assert [call.role for call in calls_of("tale:words")] == ["estimate", "reason"]
     assert (
         asked(calls_of("tale:words")[-1])
@@ -180,7 +180,7 @@ def test_a_style_without_a_budget_is_estimated_as_published() -> None:
     ("name", "error", "message"),
     [
         ("tale:internalised@80", InvalidValueError, "carries no budget"),
-        ("tale:exemplar@120", UnknownStyleError, "did you mean 'exemplars'"),
+        ("tale:exemplar@120", UnknownStrategyError, "did you mean 'exemplars'"),
         ("tale:exemplars@many", InvalidValueError, "got 'many'; write tale:exemplars@120"),
         ("tale:exemplars@0", InvalidValueError, "got '0'"),
         ("tale:vanilla@80", InvalidValueError, "carries no budget"),
@@ -201,7 +201,7 @@ def test_a_name_that_leads_nowhere_is_told_with_the_way_out(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tale-profile", "needs a profile of this model"),
+        ("tale-calibration", "needs a calibration of this model"),
         ("tale-fitted", "needs an estimator that was fitted"),
         ("effort-low", "effort level 'low'; known for this one: none"),
     ],
@@ -220,19 +220,19 @@ def test_a_second_try_follows_a_slip_and_counts_towards_the_bound() -> None:
     assert len(model.calls) == method.most_calls == 2
 
 
-def test_the_profile_decides_how_to_ask() -> None:
-    call = only_call("tale-profile")
+def test_the_calibration_decides_how_to_ask() -> None:
+    call = only_call("tale-calibration")
     assert call.budget == 120
     assert len(call.messages) > 1
 
 
-def test_a_fitted_estimator_takes_the_place_of_the_profiles_budget_and_of_the_extra_call() -> None:
+def test_a_fitted_estimator_takes_the_place_of_the_calibrations_budget_and_of_the_extra_call() -> None:
     call = only_call("tale-fitted")
     assert call.budget == FITTED.predict([QUESTION])[0] != PROFILE.budget
     assert len(call.messages) > 1
 
 
-def test_a_fitted_estimator_without_a_profile_uses_the_published_style() -> None:
+def test_a_fitted_estimator_without_a_calibration_uses_the_published_strategy() -> None:
     call = only_call("tale-fitted", Conditions(estimator=FixedEstimator(77)))
     assert asked(call) == f"{QUESTION}\n\nLet's think step by step and use less than 77 tokens:"
 
@@ -299,7 +299,7 @@ def test_an_effort_level_is_set_beside_the_plain_question(level: str) -> None:
     call = only_call(f"effort-{level}")
     assert asked(call) == QUESTION
     assert call.setting is not None
-    assert (call.setting.lever, call.setting.value, call.setting.temperature) == ("effort", level, False)
+    assert (call.setting.control, call.setting.value, call.setting.temperature) == ("effort", level, False)
 
 
 def test_self_consistency_asks_vanilla_in_its_very_words_and_then_draws_at_a_temperature() -> None:
@@ -313,18 +313,18 @@ def test_self_consistency_asks_vanilla_in_its_very_words_and_then_draws_at_a_tem
     assert "only the essential calculations, and end" in asked(drawn[0])
 
 
-def test_self_consistency_asks_in_the_profiles_way() -> None:
-    _, *drawn = calls_of("self-consistency", Conditions(profile=PROFILE))
+def test_self_consistency_asks_in_the_calibrations_way() -> None:
+    _, *drawn = calls_of("self-consistency", Conditions(calibration=PROFILE))
     assert {call.budget for call in drawn} == {120}
     assert "less than 120 tokens" in asked(drawn[0])
 
 
 def test_an_estimate_is_asked_for_once_and_counts_as_spent() -> None:
-    estimated = Profile(model="m", style="words")
+    estimated = Calibration(model="m", strategy="words")
     model = ScriptedModel(
         "eight words that stand for vanilla's long answer", estimate="about three: [[40]]", reason="so 7"
     )
-    run(SelfConsistency(profile=estimated).answer(QUESTION), model)
+    run(SelfConsistency(calibration=estimated).answer(QUESTION), model)
     assert [call.role for call in model.calls] == ["reference", "estimate", "reason", "reason"]
 
 
@@ -392,7 +392,7 @@ def test_most_votes_win_and_the_first_of_equals(texts: list[str], question: str,
 def test_the_ten_lines_of_the_docstring_make_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
     register_method(Telegram)
-    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the style of a telegram.")
+    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the strategy of a telegram.")
     with pytest.raises(InvalidValueError, match="a method named 'telegram' exists"):
         register_method(Telegram)
 
@@ -417,11 +417,11 @@ def setup(method: Method) -> str:
 
 
 def test_what_decides_a_methods_calls_is_part_of_its_key() -> None:
-    other = Profile(model="m", style="exemplars", budget=100)
+    other = Calibration(model="m", strategy="exemplars", budget=100)
     methods = [
         *(get_method(name).under(EVERYTHING) for name in method_names()),
         *(get_method(name).under(EVERYTHING) for name in ("tale:words", "tale:words@80", "tale:words@90")),
-        get_method("tale-profile").under(Conditions(profile=other)),
+        get_method("tale-calibration").under(Conditions(calibration=other)),
         get_method("tale-fitted").under(Conditions(estimator=FixedEstimator(77))),
         get_method("tale-fitted").under(Conditions(estimator=FITTED)),
         get_method("self-consistency").under(Conditions()),
@@ -434,9 +434,11 @@ def test_what_decides_a_methods_calls_is_part_of_its_key() -> None:
     assert keys[: len(method_names())] == [setup(get_method(name).under(EVERYTHING)) for name in method_names()]
 
 
-def test_what_a_profile_says_of_its_own_making_is_no_part_of_the_key() -> None:
+def test_what_a_calibration_says_of_its_own_making_is_no_part_of_the_key() -> None:
     dated = PROFILE.model_copy(update={"date": "2026-01-01", "chosen_on": "elsewhere"})
-    one, other = (get_method("tale-profile").under(Conditions(profile=found)) for found in (PROFILE, dated))
+    one, other = (
+        get_method("tale-calibration").under(Conditions(calibration=found)) for found in (PROFILE, dated)
+    )
     assert setup(one) == setup(other)
 
 

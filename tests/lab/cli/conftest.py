@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tale_core.models.client import ChatClient
-from tale_core.models.reasoning_controls import prompt_lever
+from tale_core.models.reasoning_controls import prompt_control
 from tale_lab.cli.app import app
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class FakeClient:
     """A `ChatClient` that answers from a script; streams word by word."""
 
     address = "http://scripted/v1"
-    lever = staticmethod(prompt_lever)
+    control = staticmethod(prompt_control)
 
     def __init__(self, script: ScriptedModel, model: str = "scripted") -> None:
         self.script = script

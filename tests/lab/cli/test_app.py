@@ -90,7 +90,7 @@ def test_commands_start_without_what_only_some_of_them_need() -> None:
 
 def ask_with(opened: Opened, tale: Tale, error: Exception, *options: str) -> Result:
     opened(ScriptedModel(error))
-    return tale("ask", "How much is 3 + 4?", "--style", "direct", *options)
+    return tale("ask", "How much is 3 + 4?", "--strategy", "direct", *options)
 
 
 def test_an_error_of_ours_is_one_line(opened: Opened, tale: Tale) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tale_core.method.calibration import Evidence, Measured, Profile
+from tale_core.method.calibration import Calibration, Evidence, Measured
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
 from tale_lab.cli._views import shorten
@@ -40,7 +40,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.fixture
-def profile(tmp_path: Path) -> Path:
+def calibration(tmp_path: Path) -> Path:
     interval = Measured(value=0.5, low=0.4, high=0.6)
     evidence = Evidence(
         data="some questions[0:60]",
@@ -52,8 +52,8 @@ def profile(tmp_path: Path) -> Path:
         baseline_tokens=80.0,
         token_ratio=interval,
     )
-    path = tmp_path / "profile.json"
-    Profile(model="scripted", style="essential", budget=33, evidence=(evidence,)).save(path)
+    path = tmp_path / "calibration.json"
+    Calibration(model="scripted", strategy="essential", budget=33, evidence=(evidence,)).save(path)
     return path
 
 
@@ -65,7 +65,7 @@ def test_the_answer_goes_to_standard_output_and_its_accounts_to_standard_error(
     assert result.exit_code == 0
     assert result.stdout == "3 + 4 = 7\n"
     accounts = one_line(result.stderr)
-    assert "budget 40 (zero-shot), style tale" in accounts
+    assert "budget 40 (zero-shot), strategy tale" in accounts
     assert "answer 5 output tokens" in accounts
     assert "estimator 1 output tokens" in accounts
     assert "events collapse: fewer than 10 tokens of reasoning, budget 40, actual 5" in accounts
@@ -73,7 +73,7 @@ def test_the_answer_goes_to_standard_output_and_its_accounts_to_standard_error(
 
 def test_the_model_is_opened_as_the_options_say(tale: Tale, opened: Opened, tmp_path: Path) -> None:
     asked = opened(ScriptedModel("7"))
-    tale("ask", QUESTION, "--model", "openai:gpt-4o-mini", "--temperature", "0.5", "--style", "direct")
+    tale("ask", QUESTION, "--model", "openai:gpt-4o-mini", "--temperature", "0.5", "--strategy", "direct")
     assert asked == [("openai:gpt-4o-mini", {"temperature": 0.5})]
 
 
@@ -88,7 +88,7 @@ def test_a_budget_that_is_named_needs_no_estimator(tale: Tale, opened: Opened) -
 def test_a_question_can_come_from_standard_input(tale: Tale, opened: Opened) -> None:
     script = ScriptedModel("7")
     opened(script)
-    tale("ask", "-", "--style", "direct", stdin=f"  {QUESTION}\n")
+    tale("ask", "-", "--strategy", "direct", stdin=f"  {QUESTION}\n")
     assert script.calls[0].messages[-1].content.endswith(f"\n\n{QUESTION}")
 
 
@@ -100,41 +100,41 @@ def test_an_empty_question_is_refused(tale: Tale, opened: Opened, question: str,
     assert result.stderr.startswith("error: the question is empty, got ")
 
 
-def test_a_profile_chooses_and_says_on_what_evidence(tale: Tale, opened: Opened, profile: Path) -> None:
+def test_a_calibration_chooses_and_says_on_what_evidence(tale: Tale, opened: Opened, calibration: Path) -> None:
     script = ScriptedModel("3 + 4 = 7")
     opened(script)
-    result = tale("ask", QUESTION, "--profile", str(profile))
+    result = tale("ask", QUESTION, "--calibration", str(calibration))
     assert script.calls[0].budget == 33
     assert "essential calculations" in script.calls[0].messages[-1].content
     note = result.stderr.splitlines()[0]
     assert note.startswith(
-        "the profile of scripted chooses style essential and budget 33 (some questions[0:60]"
+        "the calibration of scripted chooses strategy essential and budget 33 (some questions[0:60]"
     )
     assert "n = 60: 50% of vanilla's output tokens net" in note
 
 
-def test_a_budget_of_ones_own_keeps_the_profiles_style_and_claims_no_evidence(
-    tale: Tale, opened: Opened, profile: Path
+def test_a_budget_of_ones_own_keeps_the_calibrations_strategy_and_claims_no_evidence(
+    tale: Tale, opened: Opened, calibration: Path
 ) -> None:
     script = ScriptedModel("3 + 4 = 7")
     opened(script)
-    result = tale("ask", QUESTION, "--profile", str(profile), "--budget", "20")
+    result = tale("ask", QUESTION, "--calibration", str(calibration), "--budget", "20")
     assert script.calls[0].budget == 20
-    assert result.stderr.splitlines()[0] == "the profile of scripted chooses style essential"
+    assert result.stderr.splitlines()[0] == "the calibration of scripted chooses strategy essential"
 
 
-def test_another_style_sets_the_profile_aside(tale: Tale, opened: Opened, profile: Path) -> None:
+def test_another_strategy_sets_the_calibration_aside(tale: Tale, opened: Opened, calibration: Path) -> None:
     script = ScriptedModel(estimate="[[60]]", reason="3 + 4 = 7")
     opened(script)
-    result = tale("ask", QUESTION, "--profile", str(profile), "--style", "tale")
+    result = tale("ask", QUESTION, "--calibration", str(calibration), "--strategy", "tale")
     assert script.calls[-1].budget == 60
-    assert "profile" not in result.stderr
+    assert "calibration" not in result.stderr
 
 
-def test_the_embedded_models_shipped_profile_is_used(tale: Tale, opened: Opened) -> None:
+def test_the_embedded_models_shipped_calibration_is_used(tale: Tale, opened: Opened) -> None:
     opened(ScriptedModel(reason=LONG), model="qwen2.5-coder-1.5b-instruct-q4_k_m")
     result = tale("ask", QUESTION)
-    assert "the profile of qwen2.5-coder-1.5b-instruct-q4_k_m chooses" in result.stderr
+    assert "the calibration of qwen2.5-coder-1.5b-instruct-q4_k_m chooses" in result.stderr
 
 
 def test_the_language_of_the_prompt_can_be_chosen(tale: Tale, opened: Opened) -> None:
@@ -156,9 +156,9 @@ def test_thinking_is_counted_apart(tale: Tale, opened: Opened) -> None:
     assert "90 output tokens, 80 of them thinking" in one_line(result.stderr)
 
 
-def test_json_is_one_object_and_nothing_else(tale: Tale, opened: Opened, profile: Path) -> None:
+def test_json_is_one_object_and_nothing_else(tale: Tale, opened: Opened, calibration: Path) -> None:
     opened(ScriptedModel(estimate="[[40]]", reason=LONG))
-    result = tale("ask", QUESTION, "--json", "--style", "tale")
+    result = tale("ask", QUESTION, "--json", "--strategy", "tale")
     assert result.stderr == ""
     data = json.loads(result.stdout)
     assert set(data) == {"question", "model", "way", "answer", "finish_reason", "seconds", "tale", "calls"}
@@ -198,7 +198,7 @@ def test_comparing_shows_answers_shortened_and_keeps_them_whole_in_json(tale: Ta
 def test_comparing_in_json_has_every_way_and_the_savings(tale: Tale, opened: Opened) -> None:
     opened(ScriptedModel(estimate="Budget: [[12]]", reason=in_three_ways))
     data = json.loads(tale("ask", QUESTION, "--compare", "--json").stdout)
-    assert [(one["way"], one["tale"]["style"]) for one in data["ways"]] == [
+    assert [(one["way"], one["tale"]["strategy"]) for one in data["ways"]] == [
         ("direct", "direct"),
         ("vanilla CoT", "vanilla"),
         ("TALE", "tale"),
@@ -216,23 +216,23 @@ def test_comparing_in_json_has_every_way_and_the_savings(tale: Tale, opened: Ope
 def test_an_answer_that_is_asked_again_is_accounted_for_whole(
     tale: Tale, opened: Opened, tmp_path: Path
 ) -> None:
-    path = tmp_path / "profile.json"
+    path = tmp_path / "calibration.json"
     policy = {"on_truncation": "retry"}
-    path.write_text(json.dumps({"model": "scripted", "style": "tale", "budget": 20, "policy": policy}))
+    path.write_text(json.dumps({"model": "scripted", "strategy": "tale", "budget": 20, "policy": policy}))
     cut = ModelReply(text="3 + 4 =", usage=Usage(output_tokens=30), finish_reason="length")
     opened(ScriptedModel(cut, "3 + 4 = 7"))
-    result = tale("ask", QUESTION, "--profile", str(path))
+    result = tale("ask", QUESTION, "--calibration", str(path))
     assert result.stdout.split() == ["3", "+", "4", "=", "3", "+", "4", "=", "7"]
     assert "answer 35 output tokens, " in one_line(result.stderr)
     assert "in 2 calls" in one_line(result.stderr)
 
 
-def test_a_style_that_does_not_exist_is_one_red_line(tale: Tale, opened: Opened) -> None:
+def test_a_strategy_that_does_not_exist_is_one_red_line(tale: Tale, opened: Opened) -> None:
     opened(ScriptedModel("7"))
-    result = tale("ask", QUESTION, "--style", "tal")
+    result = tale("ask", QUESTION, "--strategy", "tal")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("error: no prompt style named 'tal'; did you mean 'tale'?")
+    assert result.stderr.startswith("error: no prompt strategy named 'tal'; did you mean 'tale'?")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -256,7 +256,7 @@ def test_interrupting_an_answer_ends_quietly(tale: Tale, opened: Opened) -> None
         raise KeyboardInterrupt
 
     opened(ScriptedModel(reason=interrupted))
-    result = tale("ask", QUESTION, "--style", "direct")
+    result = tale("ask", QUESTION, "--strategy", "direct")
     assert result.exit_code == 130
     assert result.stderr.strip() == "stopped"
 

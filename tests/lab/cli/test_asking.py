@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tale_core.models.reasoning_controls import prompt_lever
+from tale_core.models.reasoning_controls import prompt_control
 from tale_lab.cli._asking import ask_at_once, baselines
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Endless:
     """Fails when asked directly, and otherwise never stops."""
 
     model = "endless"
-    lever = staticmethod(prompt_lever)
+    control = staticmethod(prompt_control)
 
     def __call__(self, call: ModelCall) -> ModelReply:
         raise AssertionError("nothing here is estimated")

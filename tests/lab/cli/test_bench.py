@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tale_core import BudgetExample, ModelReply, RegressionEstimator, Usage
 from tale_core.models.client import ChatClient
-from tale_core.models.reasoning_controls import prompt_lever
+from tale_core.models.reasoning_controls import prompt_control
 from tale_lab.cli.app import app
 from tale_lab.results.store import Store
 
@@ -32,7 +32,7 @@ class Adder:
     model = "gpt-4o-mini"
     temperature = 0.0
     efforts = ()
-    lever = staticmethod(prompt_lever)
+    control = staticmethod(prompt_control)
 
     def __init__(self):
         self.address = "http://scripted/v1"
@@ -97,8 +97,8 @@ def test_by_default_every_method_runs_that_the_model_allows(model, data):
     told = json.loads(result.stdout)
     labels = {one["label"] for one in told["benchmarks"][0]["methods"]}
     assert {"direct", "vanilla", "tale", "self-consistency"} <= labels
-    assert not {"tale-profile", "effort-low"} & labels
-    assert "left out, for want of what they need: tale-profile" in result.stderr
+    assert not {"tale-calibration", "effort-low"} & labels
+    assert "left out, for want of what they need: tale-calibration" in result.stderr
 
 
 def test_the_same_command_asks_nothing_and_other_methods_are_added(model, data):
@@ -163,7 +163,7 @@ def test_a_cost_limit_without_a_price_fails_before_any_call(model, data):
         (("--methods", "vanila"), "no method named 'vanila'; did you mean 'vanilla'?"),
         (("--methods", "vanilla,vanilla"), "these methods are named twice: vanilla"),
         (("--methods", " , "), "--methods names no method"),
-        (("--methods", "tale-profile"), "tale-profile needs a profile of this model"),
+        (("--methods", "tale-calibration"), "tale-calibration needs a calibration of this model"),
         (("--methods", "no.such:Method"), "cannot import the method"),
         (("--as", "gsm"), "the paper has no dataset 'gsm'"),
         (("--html", "missing/page.html"), "there is no folder 'missing'"),
@@ -178,7 +178,7 @@ def test_wrong_arguments_fail_before_any_call(model, data, arguments, message):
 
 def test_an_estimator_is_not_tested_on_the_questions_it_was_fitted_on(model, data):
     seen = [BudgetExample(question=f"{number} and one?", tokens=20 + number) for number in range(4, 40)]
-    RegressionEstimator().fit_table(seen, model=model.model, style="tale").save(data / "budget.skops")
+    RegressionEstimator().fit_table(seen, model=model.model, strategy="tale").save(data / "budget.skops")
     fitted = ("--methods", "tale-fitted", "--estimator", "budget.skops")
     refused = bench(*fitted, status=1).stderr
     assert "budget.skops was fitted on 6 of the 10 questions of data.jsonl" in " ".join(refused.split())

@@ -78,7 +78,10 @@ def test_the_papers_question_comes_first_word_for_word() -> None:
 def test_no_question_is_among_the_examples_that_the_model_is_shown() -> None:
     shown = {question for pairs in LEVELS.values() for question, _ in pairs}
     shown |= {
-        one.question for profile in SHIPPED.values() for level in profile.exemplars.values() for one in level
+        one.question
+        for calibration in SHIPPED.values()
+        for level in calibration.exemplars.values()
+        for one in level
     }
     assert shown.isdisjoint(ANSWERS)
 
@@ -107,9 +110,9 @@ def test_the_published_prompts_are_shown_collapsing_with_their_event(tale: Tale,
     script = model(tale_right=True)
     opened(script, model=QWEN)
     result = tale("demo")
-    assert row(result, "--style tale")[2:] == ["3", "✗", "1", "+", "1", "+96%", "clamped,", "collapse"]
+    assert row(result, "--strategy tale")[2:] == ["3", "✗", "1", "+", "1", "+96%", "clamped,", "collapse"]
     shown = " ".join(result.stdout.split())
-    assert "budget 16 (zero-shot), style tale" in shown
+    assert "budget 16 (zero-shot), strategy tale" in shown
     assert "collapse: fewer than 10 tokens of reasoning" in shown
     assert "The answer collapsed" in shown
 
@@ -143,10 +146,10 @@ def test_it_says_what_five_questions_prove_and_where_the_figures_are(tale: Tale,
 
 
 @pytest.mark.parametrize("name", ["some-other-model"])
-def test_a_model_without_a_profile_gets_the_published_method_and_hears_so(
+def test_a_model_without_a_calibration_gets_the_published_method_and_hears_so(
     tale: Tale, opened: Opened, name: str
 ) -> None:
     opened(model(tale_right=True), model=name)
     shown = " ".join(tale("demo").stdout.split())
-    assert "no profile is shipped for this model" in shown
+    assert "no calibration is shipped for this model" in shown
     assert "The published prompts" not in shown

@@ -55,7 +55,7 @@ def test_weights_that_are_there_are_shown_with_their_place(
     found = findings(result)
     assert found["would run"]["found"] == f"{QWEN} (Apache-2.0)"
     assert found["weights"]["found"] == f"{Path('/cache/qwen.gguf')} (from the user's cache)"
-    assert found["profile"]["found"].startswith("style ")
+    assert found["calibration"]["found"].startswith("strategy ")
 
 
 def test_weights_that_would_be_assembled_are_no_problem(

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def trace(number: int, *, style: str = "tale", model: str = "qwen", learnable: bool = True) -> SearchTrace:
+def trace(number: int, *, strategy: str = "tale", model: str = "qwen", learnable: bool = True) -> SearchTrace:
     count = 2 + number % 12
     found = number % 6 > 0
     tokens = 9 * count if learnable else random.Random(number).randint(20, 200)  # noqa: S311
     usage = Usage(input_tokens=30, output_tokens=300)
     return SearchTrace(
         question=f"Question {number}: " + " + ".join(["3"] * count),
-        settings=SearchSettings(style=style),
+        settings=SearchSettings(strategy=strategy),
         probes=(Probe(budget=None, usage=usage, verdict="correct", text="9", model=model),),
         chosen=tokens if found else None,
         ideal=BudgetRange(low=tokens - 8, high=tokens + 8) if found else None,
@@ -86,7 +86,7 @@ def tale(*arguments: str, status: int = 0) -> Any:
 def test_it_writes_an_estimator_and_prints_its_scores(run_file: str, tmp_path: Path) -> None:
     out = tmp_path / "budget.skops"
     result = tale("fit", run_file, "--out", str(out))
-    assert "60 questions of qwen, style tale" in result.stdout
+    assert "60 questions of qwen, strategy tale" in result.stdout
     assert "in the ideal range" in result.stdout
     assert "12 more searches found no budget" in result.stdout
     assert "zero-shot estimates, as published: 61% in the ideal range" in result.stdout
@@ -129,15 +129,15 @@ def test_searches_of_several_kinds_are_told_apart_by_options(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mixed = [trace(number) for number in range(60)]
-    mixed += [trace(number, style="essential") for number in range(60)]
-    mixed += [trace(number, style="essential", model="llama") for number in range(60)]
+    mixed += [trace(number, strategy="essential") for number in range(60)]
+    mixed += [trace(number, strategy="essential", model="llama") for number in range(60)]
     path = results(tmp_path / "run.sqlite", *mixed)
     assert "several models: llama, qwen" in tale("fit", path, status=1).stderr
-    assert "several styles: essential, tale" in tale("fit", path, "--searched", "qwen", status=1).stderr
-    facts = json.loads(tale("fit", path, "--searched", "llama", "--style", "essential", "--json").stdout)
-    assert (facts["model"], facts["style"], facts["examples"]) == ("llama", "essential", 50)
-    nothing = tale("fit", path, "--style", "draft", status=1).stderr
-    assert "holds no finished search in style 'draft'" in nothing
+    assert "several strategies: essential, tale" in tale("fit", path, "--searched", "qwen", status=1).stderr
+    facts = json.loads(tale("fit", path, "--searched", "llama", "--strategy", "essential", "--json").stdout)
+    assert (facts["model"], facts["strategy"], facts["examples"]) == ("llama", "essential", 50)
+    nothing = tale("fit", path, "--strategy", "draft", status=1).stderr
+    assert "holds no finished search in strategy 'draft'" in nothing
 
 
 @pytest.mark.parametrize(

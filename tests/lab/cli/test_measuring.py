@@ -135,19 +135,19 @@ def test_a_failed_question_is_named_and_retried(model: Adder, data: str, tmp_pat
 
 
 def test_the_run_is_recorded_with_its_slice(model: Adder, data: str, tmp_path: Path) -> None:
-    tale("search", f"{data}[1:3]", "--out", str(tmp_path / "r.sqlite"), "--style", "essential")
+    tale("search", f"{data}[1:3]", "--out", str(tmp_path / "r.sqlite"), "--strategy", "essential")
     run = Store(tmp_path / "r.sqlite").runs()[0]
     assert run["data"].endswith("data.jsonl[1:3]")
     assert len(run["questions"]) == 2
-    assert (run["command"], run["model"], run["settings"]["style"]) == ("search", "adder", "essential")
+    assert (run["command"], run["model"], run["settings"]["strategy"]) == ("search", "adder", "essential")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("nowhere.jsonl",), "cannot read 'nowhere.jsonl'"),
-        (("DATA", "--style", "tail"), "did you mean 'tale'"),
-        (("DATA", "--style", "direct"), "carries no budget"),
+        (("DATA", "--strategy", "tail"), "did you mean 'tale'"),
+        (("DATA", "--strategy", "direct"), "carries no budget"),
         (("DATA", "--grader", "fuzzy"), "no grader named 'fuzzy'"),
         (("DATA", "--grader", "choice"), "no letter from A to J"),
         (("DATA", "--precision", "2"), "got 2.0"),

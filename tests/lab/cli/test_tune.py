@@ -1,11 +1,11 @@
-"""``tale tune``: races ways of asking, proves the winner elsewhere, and writes a profile that can be used."""
+"""``tale tune``: races strategies, proves the winner elsewhere, and writes a calibration that can be used."""
 
 import json
 
 import pytest
 from typer.testing import CliRunner
 
-from tale_core import ModelReply, Profile, TaleMethod, Usage, run, search_budget
+from tale_core import Calibration, ModelReply, TaleMethod, Usage, run, search_budget
 from tale_core.models.client import ChatClient
 from tale_core.testing import ScriptedModel
 from tale_lab.cli import _measuring
@@ -58,24 +58,24 @@ def tale(*arguments, status=0):
     return result
 
 
-FIELD = ("--styles", "tale,essential", "--budgets", "20,60", "--multipliers", "1")
+FIELD = ("--strategies", "tale,essential", "--budgets", "20,60", "--multipliers", "1")
 
 
-def test_the_winner_is_written_as_a_profile_with_its_proof(model, data):
+def test_the_winner_is_written_as_a_calibration_with_its_proof(model, data):
     result = tale(*FIELD, "--test", "data.jsonl[20:30]")
 
-    profile = Profile.load("profile.json")
-    assert (profile.model, profile.style, profile.budget, profile.policy.floor) == (
+    calibration = Calibration.load("calibration.json")
+    assert (calibration.model, calibration.strategy, calibration.budget, calibration.policy.floor) == (
         "adder",
         "essential",
         20,
         20,
     )
-    assert profile.chosen_on.startswith("data.jsonl[:20] (20 questions")
-    (proof,) = profile.evidence
+    assert calibration.chosen_on.startswith("data.jsonl[:20] (20 questions")
+    (proof,) = calibration.evidence
     assert (proof.data, proof.questions, proof.token_ratio.value) == ("data.jsonl[20:30]", 10, 0.2)
     assert "measured elsewhere: data.jsonl[20:30], n = 10: 20%" in result.stdout
-    assert TaleMethod(profile=profile).style.name == "essential"
+    assert TaleMethod(calibration=calibration).strategy.name == "essential"
 
 
 def test_the_bound_is_said_before_and_the_cost_after(model, data):
@@ -87,7 +87,7 @@ def test_the_bound_is_said_before_and_the_cost_after(model, data):
 
 def test_where_there_is_no_terminal_a_line_says_how_far_a_long_race_is(model, data, monkeypatch):
     monkeypatch.setattr(_measuring, "_SECONDS_BETWEEN_LINES", 0)
-    result = tale("--styles", "essential", "--budgets", "20", "--multipliers", "1")
+    result = tale("--strategies", "essential", "--budgets", "20", "--multipliers", "1")
     assert "30 of 60 answers, about 0 minutes left; 100% right over all ways" in result.stderr
 
 
@@ -98,16 +98,16 @@ def test_a_second_run_asks_nothing(model, data):
     assert len(model.calls) == asked
 
 
-def test_when_nothing_helps_the_profile_is_no_budget(model, data):
+def test_when_nothing_helps_the_calibration_is_no_budget(model, data):
     model.helped = False
     result = tale(*FIELD)
     assert "Nothing beats plain chain of thought" in result.stdout
-    assert Profile.load("profile.json").style == "vanilla"
+    assert Calibration.load("calibration.json").strategy == "vanilla"
 
 
 def test_the_output_can_be_json(model, data):
     told = json.loads(tale(*FIELD, "--no-second-try", "--json").stdout)
-    assert told["profile"]["style"] == "essential"
+    assert told["calibration"]["strategy"] == "essential"
     assert {row["candidate"] for row in told["standings"]} == {
         "tale", "tale @20", "tale @60", "essential", "essential @20", "essential @60",
     }  # fmt: skip
@@ -117,8 +117,8 @@ def test_the_output_can_be_json(model, data):
     ("arguments", "message"),
     [
         (("--test", "data.jsonl[10:25]"), "test 1"),
-        (("--styles", "tail"), "did you mean 'tale'"),
-        (("--styles", " , "), "names no style"),
+        (("--strategies", "tail"), "did you mean 'tale'"),
+        (("--strategies", " , "), "names no strategy"),
         (("--budgets", "50,many"), "'50,many'"),
         (("--budgets", "0"), "got 0"),
         (("--multipliers", "two"), "'two'"),
@@ -137,7 +137,7 @@ def searched(tmp_path):
     def keep(*questions):
         with Store(tmp_path / "searched.sqlite") as store:
             for number, question in enumerate(questions):
-                flow = search_budget(question, lambda _: True, method="halving", style="essential")
+                flow = search_budget(question, lambda _: True, method="halving", strategy="essential")
                 words = " ".join(["so"] * 30)
                 trace = run(flow, ScriptedModel(f"{words} it goes on and on", *[f"{words} {number}"] * 9))
                 store.put(question, "search", trace, model="adder", question_id=question)
@@ -145,22 +145,22 @@ def searched(tmp_path):
     return keep
 
 
-def test_examples_taken_from_searched_answers_race_and_end_in_the_profile(model, data, searched):
+def test_examples_taken_from_searched_answers_race_and_end_in_the_calibration(model, data, searched):
     searched(*(f"{number} and one, in words?" for number in range(100, 106)))
     model.helped = True
-    tale("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite")
-    profile = Profile.load("profile.json")
-    assert (profile.style, profile.budget) == ("exemplars", 60)
-    (level,) = profile.exemplars.values()
+    tale("--strategies", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite")
+    calibration = Calibration.load("calibration.json")
+    assert (calibration.strategy, calibration.budget) == ("exemplars", 60)
+    (level,) = calibration.exemplars.values()
     assert {one.question for one in level} <= {f"{number} and one, in words?" for number in range(100, 106)}
-    prompt = TaleMethod(profile=profile).style.frame("7 and one?", 60)
+    prompt = TaleMethod(calibration=calibration).strategy.frame("7 and one?", 60)
     assert prompt.examples[0].content.startswith(level[0].question)
 
 
 def test_examples_never_come_from_a_test_question(model, data, searched):
     searched(*(f"{number} and one?" for number in range(20, 26)))
     result = tale(
-        *("--styles", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite"),
+        *("--strategies", "vanilla", "--budgets", "60", "--examples-from", "searched.sqlite"),
         *("--test", "data.jsonl[20:30]"),
         status=1,
     )
@@ -168,6 +168,6 @@ def test_examples_never_come_from_a_test_question(model, data, searched):
 
 
 @pytest.mark.parametrize(("flags", "on_slip"), [((), "retry"), (("--no-second-try",), "record")])
-def test_the_profile_asks_again_after_a_slip_unless_told_otherwise(model, data, flags, on_slip):
-    tale("--styles", "words", "--budgets", "60", *flags)
-    assert Profile.load("profile.json").policy.on_slip == on_slip
+def test_the_calibration_asks_again_after_a_slip_unless_told_otherwise(model, data, flags, on_slip):
+    tale("--strategies", "words", "--budgets", "60", *flags)
+    assert Calibration.load("calibration.json").policy.on_slip == on_slip

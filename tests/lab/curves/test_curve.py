@@ -172,10 +172,10 @@ def test_budgets_that_cannot_be_meant(budgets: tuple[int, ...]) -> None:
         ElasticitySettings(budgets=budgets)
 
 
-def test_a_style_without_budget_has_no_curve() -> None:
+def test_a_strategy_without_budget_has_no_curve() -> None:
     with pytest.raises(InvalidValueError, match="'direct' carries no budget"):
         run(
-            measure_elasticity("?", lambda _: True, ElasticitySettings(style="direct")),
+            measure_elasticity("?", lambda _: True, ElasticitySettings(strategy="direct")),
             lambda _: ModelReply(text=""),
         )
 

@@ -6,21 +6,21 @@ import pytest
 
 from tale_core import (
     BudgetPolicy,
+    Calibration,
     CollapsedAnswerError,
     ElasticityKind,
     ModelReply,
-    Profile,
     TaleMethod,
     Usage,
     observe,
     run,
 )
-from tale_core.method.calibration import Measured, ProfilePoint
+from tale_core.method.calibration import CalibrationPoint, Measured
 from tale_core.testing import ScriptedModel
 
 
-def point(budget: int | None, tokens: float) -> ProfilePoint:
-    return ProfilePoint(
+def point(budget: int | None, tokens: float) -> CalibrationPoint:
+    return CalibrationPoint(
         budget=budget,
         tokens=Measured(value=tokens, low=tokens, high=tokens),
         accuracy=Measured(value=1, low=1, high=1),
@@ -53,8 +53,8 @@ def test_nothing_is_a_rebound_at_the_largest_budget_without_a_budget_or_without_
 
 
 def test_a_rebound_says_which_budget_would_have_been_cheaper() -> None:
-    profile = Profile(model="m", style="tale", budget=20, curve=CURVE)
-    found = run(TaleMethod(profile=profile).begin("3 + 4?").answer(), ScriptedModel(reason=answer(300)))
+    calibration = Calibration(model="m", strategy="tale", budget=20, curve=CURVE)
+    found = run(TaleMethod(calibration=calibration).begin("3 + 4?").answer(), ScriptedModel(reason=answer(300)))
     rebound = next(event for event in found.events if event.kind is ElasticityKind.REBOUND)
     assert (rebound.budget, rebound.actual) == (20, 300)
     assert rebound.detail == "a budget of 50 usually takes 86 tokens"

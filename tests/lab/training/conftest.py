@@ -25,11 +25,11 @@ def probe(text: str, tokens: int, budget: int | None = None, **changes: Any) -> 
     return Probe(text=text, usage=Usage(input_tokens=9, output_tokens=tokens), budget=budget, **given)
 
 
-def trace(question: str, *probes: Probe, chosen: int | None = None, style: str = "tale") -> SearchTrace:
+def trace(question: str, *probes: Probe, chosen: int | None = None, strategy: str = "tale") -> SearchTrace:
     return SearchTrace(
         question=question,
         question_id=question,
-        settings=SearchSettings(style=style),
+        settings=SearchSettings(strategy=strategy),
         probes=probes,
         chosen=chosen,
         ideal=None,

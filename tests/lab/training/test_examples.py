@@ -21,7 +21,7 @@ def test_the_answer_under_the_chosen_budget_is_learned() -> None:
     assert (example.vanilla.tokens, example.vanilla.budget) == (80, None)
     assert example.wrong is not None
     assert example.wrong.text == "Answer: 3"
-    assert (example.style, example.model, example.source) == ("tale", "adder", "measured")
+    assert (example.strategy, example.model, example.source) == ("tale", "adder", "measured")
 
 
 def test_of_several_answers_under_the_budget_the_shortest_right_one_is_learned() -> None:
@@ -58,10 +58,10 @@ def test_bare_answers_can_be_left_out() -> None:
 
 
 def test_the_same_question_in_other_spacing_is_one_example_the_shortest() -> None:
-    shorter = trace(" HOW much is  3 + 1? ", probe("plain", 80), probe("4", 2, 5), chosen=5, style="words")
+    shorter = trace(" HOW much is  3 + 1? ", probe("plain", 80), probe("4", 2, 5), chosen=5, strategy="words")
     for traces in ([sum_trace(3), shorter], [shorter, sum_trace(3)]):
         (example,) = examples_of(traces)
-        assert (example.concise.text, example.style) == ("4", "words")
+        assert (example.concise.text, example.strategy) == ("4", "words")
 
 
 def test_a_measured_curve_gives_the_cheapest_right_answer_under_any_budget() -> None:

@@ -39,12 +39,12 @@ def test_sft_asks_the_plain_question_and_answers_under_the_best_budget(searched,
     assert (len(rest), facts.train, facts.test, facts.saved) == (39, 40, 0, 0.75)
 
 
-def test_another_prompt_style_can_be_trained_for(searched, tmp_path) -> None:
-    export_run(searched(), tmp_path / "out", settings(prompt_style="vanilla"))
+def test_another_prompt_strategy_can_be_trained_for(searched, tmp_path) -> None:
+    export_run(searched(), tmp_path / "out", settings(prompt_strategy="vanilla"))
     prompt = lines(tmp_path / "out" / "train.jsonl")[0]["prompt"]
     assert prompt[-1]["content"].endswith("?\n\nLet's think step by step:")
     with pytest.raises(InvalidValueError, match=r"'tale' carries a budget.*'internalised'"):
-        export_run(searched(), tmp_path / "out", settings(prompt_style="tale"))
+        export_run(searched(), tmp_path / "out", settings(prompt_strategy="tale"))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_folder_that_is_no_export_is_refused(searched, tmp_path) -> None:
         ([trace("How much is 1 + 1?", probe("2", 9))], {}, "1 answers are right, but none under a budget"),
         ([sum_trace(1)], {"labels": "majority"}, "no majority"),
         ([sum_trace(1)], {"model": "other"}, "of model 'other'"),
-        ([sum_trace(1)], {"style": "words"}, "in style 'words'"),
+        ([sum_trace(1)], {"strategy": "words"}, "in strategy 'words'"),
         ([sum_trace(1)], {"test_share": 0.999}, "no examples are left to train on"),
     ],
 )

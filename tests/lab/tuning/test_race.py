@@ -10,11 +10,11 @@ from tale_lab.tuning.candidates import BASELINE, Candidate, candidates_of, defau
 from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, arun_race, race, run_race
 
 CANDIDATES = (
-    Candidate(style="tale"),
-    Candidate(style="tale", budget=50),
-    Candidate(style="essential", budget=50),
-    Candidate(style="essential", budget=200),
-    Candidate(style="words", budget=50),
+    Candidate(strategy="tale"),
+    Candidate(strategy="tale", budget=50),
+    Candidate(strategy="essential", budget=50),
+    Candidate(strategy="essential", budget=200),
+    Candidate(strategy="words", budget=50),
 )
 
 
@@ -62,7 +62,7 @@ def test_the_cheapest_candidate_that_keeps_the_accuracy_is_chosen():
 
     result = drive(race(questions(40), RaceSettings(candidates=CANDIDATES)), model(behaviour))
 
-    assert result.chosen == Candidate(style="essential", budget=50)
+    assert result.chosen == Candidate(strategy="essential", budget=50)
     finalist = result.standings[0]
     assert (finalist.questions, finalist.net_tokens, finalist.baseline_tokens) == (40, 60, 200)
     assert finalist.token_ratio == pytest.approx(0.3)
@@ -71,7 +71,8 @@ def test_the_cheapest_candidate_that_keeps_the_accuracy_is_chosen():
 def test_the_estimator_counts_towards_what_a_candidate_spends():
     result = drive(
         race(
-            questions(8), RaceSettings(candidates=(Candidate(style="tale"), Candidate(style="tale", budget=50)))
+            questions(8),
+            RaceSettings(candidates=(Candidate(strategy="tale"), Candidate(strategy="tale", budget=50))),
         ),
         model(lambda prompt, _: (True, 100 if "less than" in prompt else 200)),
     )
@@ -120,7 +121,7 @@ def test_a_model_that_answers_nothing_ends_the_race_with_its_own_error():
 @given(st.integers(1, 30), st.integers(1, 200), st.integers(1, 20))
 def test_the_rounds_keep_to_the_bound_and_end_with_every_question(field, count, first):
     settings = RaceSettings(
-        candidates=tuple(Candidate(style="tale", budget=number + 1) for number in range(field)), first=first
+        candidates=tuple(Candidate(strategy="tale", budget=number + 1) for number in range(field)), first=first
     )
     rounds = settings.rounds(count)
     assert rounds[-1][1] == count
@@ -164,12 +165,12 @@ def test_questions_and_candidates_must_be_distinct_and_present():
         RaceSettings(candidates=(CANDIDATES[1], CANDIDATES[1]))
 
 
-def test_the_default_field_has_every_lever():
-    styles = {candidate.style for candidate in default_candidates()}
-    assert styles == {"tale", "essential", "words", "steps", "exemplars", "draft", "self-budget"}
+def test_the_default_field_has_every_control():
+    strategies = {candidate.strategy for candidate in default_candidates()}
+    assert strategies == {"tale", "essential", "words", "steps", "exemplars", "draft", "self-budget"}
 
 
-def test_a_fitted_estimator_races_with_every_style_and_multiplier():
+def test_a_fitted_estimator_races_with_every_strategy_and_multiplier():
     field = candidates_of(
         ["tale", "draft"], budgets=[50], multipliers=[1, 2], estimators=["b.skops"], zero_shot=[]
     )
@@ -203,7 +204,7 @@ def test_a_second_try_costs_what_it_takes_and_counts_as_the_answer():
         slip = f"{number} + 1 = {number + 2}" if call.budget else str(number + 1)
         return ModelReply(text=slip, usage=Usage(output_tokens=tokens), finish_reason="stop")
 
-    once = Candidate(style="tale", budget=50)
+    once = Candidate(strategy="tale", budget=50)
     twice = once.model_copy(update={"second_try": True})
     settings = RaceSettings(candidates=(once, twice), max_tokens=77)
     slipping = ScriptedModel(reason=reason)

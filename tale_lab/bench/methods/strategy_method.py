@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tale_core.types import Estimator, Flow
 
 
-class Styled(Method):
+class StrategyMethod(Method):
     """A method that is a way of asking of `TaleMethod`."""
 
     @abstractmethod
@@ -39,23 +39,23 @@ class Styled(Method):
 
     def settings(self) -> dict[str, Any]:
         """Return the fields, and what the way of asking makes of them; see `Method.settings`."""
-        return {**self.model_dump(mode="json", exclude={"profile"}), "asking": asking_facts(self.asking)}
+        return {**self.model_dump(mode="json", exclude={"calibration"}), "asking": asking_facts(self.asking)}
 
 
 def estimates(asking: TaleMethod) -> bool:
     """Return whether a way of asking may make a call to estimate the budget."""
-    return asking.style.budgeted and not isinstance(asking.estimator, FixedEstimator | RegressionEstimator)
+    return asking.strategy.budgeted and not isinstance(asking.estimator, FixedEstimator | RegressionEstimator)
 
 
 def asking_facts(asking: TaleMethod) -> dict[str, Any]:
     """Return what decides the calls of a way of asking, JSON-ready."""
-    style = asking.style
+    strategy = asking.strategy
     return {
-        "style": style.model_dump(mode="json", exclude={"measured_on"})
-        if isinstance(style, Record)
-        else style.name,
+        "strategy": strategy.model_dump(mode="json", exclude={"measured_on"})
+        if isinstance(strategy, Record)
+        else strategy.name,
         "policy": asking.policy.model_dump(mode="json"),
-        "estimator": _estimator_facts(asking.estimator) if style.budgeted else None,
+        "estimator": _estimator_facts(asking.estimator) if strategy.budgeted else None,
         "curve": [point.model_dump(mode="json") for point in asking.curve],
     }
 
