@@ -6,8 +6,10 @@ import importlib
 import importlib.util
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,11 @@ make = _load_make()
 def command_line() -> str:
     """Return the package of the command."""
     return next(one for one in COMMAND_LINES if BESIDE.joinpath(*one.split(".")).is_dir())
+
+
+def results_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM results").fetchone()[0])
 
 
 def load_profile(path: Path) -> Any:
@@ -109,11 +116,24 @@ def assert_holds(found: Any, expected: Any, where: str = "") -> None:
 
 
 @pytest.mark.parametrize("command", make.MADE)
+def test_a_run_that_was_stopped_before_its_results_repeats_no_answered_call(
+    command: str, tale: Callable[..., str], old_files: Path, server: Any
+) -> None:
+    with closing(sqlite3.connect(old_files / make.MADE[command])) as database, database:
+        database.execute("DELETE FROM results")  # the calls are left, each under a key of its own
+    tale(*make.COMMANDS[command], "--model", server.base_url)
+    assert server.asked == 0
+
+
+@pytest.mark.parametrize("command", make.MADE)
 def test_a_finished_run_repeats_no_call(
     command: str, tale: Callable[..., str], old_files: Path, server: Any
 ) -> None:
+    kept = results_in(old_files / make.MADE[command])
     tale(*make.COMMANDS[command], "--model", server.base_url)
     assert server.asked == EXPECTED["calls_repeated"][command] == 0
+    if command != "tune":  # which kept calls alone at 42528ed
+        assert results_in(old_files / make.MADE[command]) == kept > 0
 
 
 def test_the_same_run_without_its_results_file_asks_as_often_as_it_did(
