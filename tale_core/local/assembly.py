@@ -107,6 +107,31 @@ def check_file(path: Path, model: EmbeddedModel, remedy: str) -> None:
     _check_digest(digest, model, remedy)
 
 
+def is_model(path: Path, model: EmbeddedModel, notes: Path) -> bool:
+    """Return whether a file that a caller named holds a model of the catalogue, by its digest.
+
+    Args:
+        path: The file; one of another size is not read.
+        model: What it may be.
+        notes: The folder in which to remember the answer. Not the file's own folder: who can put a stranger's
+            file there can put a note beside it.
+    """
+    if path.stat().st_size != model.size:
+        return False
+    note = notes / f"{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()}.checked"
+    seen = _seen(path, model)
+    with contextlib.suppress(OSError):
+        if note.read_bytes() == seen:
+            return True
+    with progress(f"Checking whether this is {model.title} (once)", model.size) as advance:
+        same = _copy([path], None, advance) == model.sha256
+    if same:
+        with contextlib.suppress(OSError):  # where no note can be kept, the file is read every time
+            notes.mkdir(parents=True, exist_ok=True)
+            note.write_bytes(seen)
+    return same
+
+
 def check_once(path: Path, model: EmbeddedModel, remedy: str) -> None:
     """Compare a file with a model's digest, unless that was done before and the file is as it was then.
 
@@ -163,6 +188,7 @@ def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) 
                 f"free; make room, or set {PATH_VARIABLE} to weights elsewhere"
             )
         try:
+            part_file.unlink(missing_ok=True)  # what an interrupted assembly left, or a link that somebody put
             write(part_file)
             part_file.replace(target)
             _remember(target, _seen(target, model))
@@ -173,7 +199,9 @@ def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) 
 def _copy(sources: Sequence[Path], target: Path | None, advance: Callable[[int], None]) -> str:
     """Stream files into one, or nowhere, and return the SHA-256 of the whole."""
     digest = hashlib.sha256()
-    with Path(os.devnull if target is None else target).open("wb") as sink:
+    # A new file, never one that is there: a link would be followed and its target overwritten.
+    path, mode = (Path(os.devnull), "wb") if target is None else (target, "xb")
+    with path.open(mode) as sink:
         for source in sources:
             with source.open("rb") as file:
                 while chunk := file.read(_CHUNK):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tale_core.errors import CorruptWeightsError, MissingExtraError, WeightsNotFoundError
-from tale_core.local.assembly import check_file, check_once, from_hub, from_packages, piece_paths
+from tale_core.local.assembly import check_file, check_once, from_hub, from_packages, is_model, piece_paths
 from tale_core.local.catalogue import (
     CATALOGUE,
     DEFAULT_MODEL,
@@ -148,7 +148,7 @@ def _provide_again(path: Path) -> str:
 
 
 def _named_file(path: Path, model: str | None, *, origin: str) -> Weights:
-    """Take a file that the caller named; one of the exact size of a catalogue model is taken for it."""
+    """Take a file that the caller named; it has a catalogue model's name where it has that model's digest."""
     path = path.expanduser()
     if not path.is_file():
         raise WeightsNotFoundError(f"no weights file at {str(path)!r} ({origin}); give the path of a GGUF file")
@@ -159,9 +159,20 @@ def _named_file(path: Path, model: str | None, *, origin: str) -> Weights:
             f"{str(path)!r} ({origin}) is no GGUF file: it starts with {start!r} instead of {_MAGIC!r}; "
             "give the path of a GGUF file"
         )
-    size = path.stat().st_size
-    known = next((one.name for one in CATALOGUE.values() if one.size == size), path.stem)
-    return Weights(model=known if model is None else model, path=path.resolve(), origin=origin)
+    path = path.resolve()
+    if model is None:
+        known = (one.name for one in CATALOGUE.values() if is_model(path, one, _notes()))
+        # Under a catalogue model's name, a file of another content would be given that model's calibration.
+        model = next(known, f"{path.stem}-unverified" if path.stem in CATALOGUE else path.stem)
+    return Weights(model=model, path=path, origin=origin)
+
+
+def _notes() -> Path:
+    """Return where to remember whose weights a named file holds."""
+    try:
+        return cache_folder()
+    except MissingExtraError:  # which serving needs, but a file can be named without it
+        return Path(os.devnull)
 
 
 def _check_size(path: Path, model: EmbeddedModel) -> None:

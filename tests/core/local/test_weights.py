@@ -214,10 +214,49 @@ def test_a_path_may_be_given_any_name(file: Path) -> None:
     assert find_weights("my-model", path=file).model == "my-model"
 
 
-def test_a_file_of_the_size_of_a_catalogue_model_has_its_name(tiny: EmbeddedModel, tmp_path: Path) -> None:
+def test_a_file_with_the_digest_of_a_catalogue_model_has_its_name(tiny: EmbeddedModel, tmp_path: Path) -> None:
     path = tmp_path / "renamed.gguf"
     path.write_bytes(b"".join(CONTENT))
     assert find_weights(path=path).model == "tiny"
+
+
+@pytest.mark.parametrize(("name", "called"), [("other", "other"), ("tiny", "tiny-unverified")])
+def test_a_file_of_the_same_size_alone_is_not_taken_for_a_catalogue_model(
+    tiny: EmbeddedModel, tmp_path: Path, name: str, called: str
+) -> None:
+    path = tmp_path / f"{name}.gguf"
+    path.write_bytes(b"".join(CONTENT)[:-1] + b"D")
+    assert find_weights(path=path).model == called
+
+
+def test_whose_weights_a_named_file_holds_is_read_once_and_no_note_beside_it_is_believed(
+    tiny: EmbeddedModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "strangers.gguf"
+    path.write_bytes(b"".join(CONTENT))
+    read: list[Path] = []
+    copy = assembly_module._copy
+    monkeypatch.setattr(
+        assembly_module, "_copy", lambda sources, *rest: read.extend(sources) or copy(sources, *rest)
+    )
+    assert [find_weights(path=path).model, find_weights(path=path).model] == ["tiny", "tiny"]
+    assert read == [path]
+    path.write_bytes(b"".join(CONTENT)[:-1] + b"D")
+    for note in cache.iterdir():
+        path.with_suffix(note.suffix).write_bytes(note.read_bytes())
+    assert find_weights(path=path).model == "strangers"
+
+
+def test_a_link_in_the_place_of_the_assembly_is_not_followed(
+    tiny: EmbeddedModel, install: Install, cache: Path, tmp_path: Path
+) -> None:
+    install(tiny, *CONTENT)
+    cache.mkdir(parents=True)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep me")
+    (cache / "tiny.part").symlink_to(precious)
+    assert find_weights("tiny").path.read_bytes() == b"".join(CONTENT)
+    assert precious.read_bytes() == b"keep me"
 
 
 def test_the_environment_names_weights_for_callers_that_name_no_model(
