@@ -159,5 +159,5 @@ def test_an_import_of_a_moved_module_says_where_it_is_now(former: str, place: st
 
 
 def test_a_module_that_never_was_is_not_found_in_the_ordinary_way() -> None:
-    with pytest.raises(ModuleNotFoundError, match="No module named 'tale_core.nothing'"):
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'tale_core\.nothing'"):
         importlib.import_module("tale_core.nothing")
