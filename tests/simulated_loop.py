@@ -1,4 +1,4 @@
-"""An event loop on which no test has to wait: its time is simulated, and its work is counted in place of timed."""
+"""An event loop on which no test has to wait: its time is simulated, and its work is counted."""
 
 from __future__ import annotations
 
