@@ -211,7 +211,7 @@ def test_a_number_with_an_exponent_is_never_read_as_a_small_budget_when_it_is_la
     ["[", "1", "1 ", "1,000", "budget ", "tokens:", "<think>", "</think>", "[[1", "-", " ", "1.1", "1e1", "1e"],
 )
 def test_a_hostile_reply_is_read_in_linear_time(hostile: str) -> None:
-    assert growth(lambda times: parse_budget(hostile * times), 60_000 // len(hostile)) < LINEAR
+    assert growth(lambda times: parse_budget(hostile * times), 8_000 // len(hostile)) < LINEAR
 
 
 @pytest.mark.parametrize(

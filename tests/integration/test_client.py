@@ -412,7 +412,7 @@ def test_a_stream_that_is_left_frees_the_server(small_client: ChatClient) -> Non
 
     for stream in [begun(3000) for _ in range(SLOTS - 1)]:
         stream.close()
-    kept, enough = begun(1000), threading.Event()
+    kept, enough = begun(300), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(lambda: all(not enough.is_set() for _ in kept))
         # Abandoned answers, beside the one that is read, would keep all slots busy until that one has ended.
@@ -439,7 +439,7 @@ def test_many_open_streams_do_not_shut_others_out(small_model: LocalServer, smal
     answering, enough = threading.Semaphore(0), threading.Event()
 
     def read_on() -> None:
-        for _ in small_client.stream(CALL.model_copy(update={"max_tokens": 3000})):
+        for _ in small_client.stream(CALL.model_copy(update={"max_tokens": 600})):
             answering.release()
             if enough.is_set():
                 return
