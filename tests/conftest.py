@@ -9,12 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+from simulated_loop import SimulatedLoop
 
+from tale_core import loop_fairness
 from tale_core.errors import WeightsNotFoundError
 from tale_core.local import SMALL_MODEL, serve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tale_core.local import LocalServer
+
+# Both judge by the clock how long an example takes, and a busy machine takes longer.
+settings.register_profile("tale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tale")
 
 _LOOPBACK = "127.0.0.1"
 
@@ -30,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def loopback() -> str:
     """Allow connections to this machine; the value is its address."""
     return _LOOPBACK
+
+
+@pytest.fixture
+def simulated_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedLoop]:
+    """An event loop with simulated time, by which the plugin's pace goes, too."""
+    loop = SimulatedLoop()
+    monkeypatch.setattr(loop_fairness, "time", loop)
+    yield loop
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,24 @@ WRONG = 13
 
 
 class SlowServer:
-    """Answers each request after a while, any number at a time, and keeps what was asked and when.
+    """Answers each request after a while, any number at a time, and keeps what was asked.
 
     Args:
         seconds: How long an answer takes.
+        together: How many requests must be there before they are answered; an error if they never are.
+        holds_after: After how many answers it keeps the others waiting, until `go_on` is set.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = 0.0, *, together: int = 1, holds_after: int | None = None) -> None:
         self.seconds = seconds
         self.asked: list[str] = []
-        self.times: list[float] = []
+        self.answered = 0
+        self.under_way = 0
+        self.most_under_way = 0
+        self.go_on = threading.Event()
+        self._holds_after = holds_after
+        self._together = threading.Barrier(together, timeout=60)
+        self._lock = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,16 +59,20 @@ class SlowServer:
         self._http.shutdown()
         self._http.server_close()
 
-    @property
-    def rate(self) -> float:
-        """Answers a second, from the first to the last."""
-        return (len(self.times) - 1) / (max(self.times) - min(self.times))
-
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = body["messages"][-1]["content"]
-        self.asked.append(prompt)
+        with self._lock:
+            held = self._holds_after is not None and len(self.asked) >= self._holds_after
+            self.asked.append(prompt)
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        if held:
+            self.go_on.wait()
+        self._together.wait()
         time.sleep(self.seconds)
-        self.times.append(time.monotonic())
+        with self._lock:
+            self.under_way -= 1
+            self.answered += 1
         number = int(prompt.split()[0])
         if number == WRONG:
             return 400, {"error": {"message": "thirteen is unlucky", "type": "invalid_request_error"}}

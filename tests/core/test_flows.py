@@ -270,7 +270,7 @@ class InFlight:
 
 def test_many_flows_run_exactly_as_many_at_a_time_as_asked_for() -> None:
     in_flight = InFlight()
-    together = threading.Barrier(3, timeout=10)  # opens for three calls at once, and for fewer never
+    together = threading.Barrier(3, timeout=60)  # opens for three calls at once, and for fewer never
 
     def call(step: ModelCall) -> ModelReply:
         with in_flight:
@@ -363,12 +363,12 @@ def test_a_place_that_becomes_free_is_taken_before_the_consumer_has_its_turn() -
         if step.messages[0].content == "2":
             third.set()
         if step.messages[0].content != "0":
-            assert over.wait(timeout=10)
+            assert over.wait(timeout=60)
         return echo(step)
 
     outcomes = run_many(numbered(3), call, concurrency=2)
     assert next(outcomes).index == 0
-    assert third.wait(timeout=10)
+    assert third.wait(timeout=60)
     over.set()
     assert {one.index for one in outcomes} == {1, 2}
 
@@ -404,7 +404,7 @@ def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
     def call(step: ModelCall) -> ModelReply:
         called.append(step.messages[0].content)
         if called[-1] == "one":
-            assert left.wait(timeout=10)
+            assert left.wait(timeout=60)
         return echo(step)
 
     monkeypatch.setattr(flows, "ThreadPoolExecutor", Pool)

@@ -29,7 +29,7 @@ def test_a_test_on_loopback_cannot_leave_this_machine(loopback: str) -> None:
 
 @pytest.mark.model
 def test_the_small_model_answers_on_this_machine(small_model) -> None:  # type: ignore[no-untyped-def]
-    connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=60)
     connection.request("GET", "/v1/models")
     assert small_model.model in connection.getresponse().read().decode()
     connection.close()

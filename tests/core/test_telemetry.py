@@ -266,7 +266,7 @@ def test_a_sink_is_asked_outside_the_lock_and_may_read_the_ledger() -> None:
     class Reader:
         def record(self, event: Any) -> None:
             with ThreadPoolExecutor(1) as pool:
-                seen.append(pool.submit(ledger.count).result(timeout=5))
+                seen.append(pool.submit(ledger.count).result(timeout=60))
 
     ledger = Ledger(sinks=[Reader()])
     ledger.record_all(RECORDS)

@@ -7,7 +7,6 @@ import http
 import http.client
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from http.server import HTTPServer as PlainServer
@@ -33,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("loopback")
 
 CALL = ModelCall(role="reason", messages=(Message(role="user", content="How much is 3 + 4?"),))
 PATH = "/v1/chat/completions"
+SLOTS = ServerSettings().parallel
 
 
 def completion(content: str | None = "7", **changes: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def chunks(*pieces: str, finish: str | None = "stop", usage: dict[str, int] | No
 
 @pytest.fixture
 def client(httpserver: HTTPServer) -> Iterator[ChatClient]:
-    client = ChatClient(httpserver.url_for("/v1"), "served", max_retries=0, timeout=5)
+    client = ChatClient(httpserver.url_for("/v1"), "served", max_retries=0, timeout=60)
     yield client
     client.close()
 
@@ -275,7 +275,7 @@ def test_a_server_that_takes_too_long_is_named_with_the_limit(httpserver: HTTPSe
     release = threading.Event()
 
     def wait(_: Request) -> Response:
-        release.wait(10)
+        release.wait(60)
         return Response(json.dumps(completion()), content_type="application/json")
 
     httpserver.expect_request(PATH).respond_with_handler(wait)
@@ -405,15 +405,22 @@ def test_streaming_and_not_streaming_give_the_same_text_and_usage(small_client: 
 
 @pytest.mark.model
 def test_a_stream_that_is_left_frees_the_server(small_client: ChatClient) -> None:
-    long = CALL.model_copy(update={"max_tokens": 3000})
-    streams = [small_client.stream(long) for _ in range(4)]
-    for stream in streams:
+    def begun(tokens: int) -> Any:
+        stream = small_client.stream(CALL.model_copy(update={"max_tokens": tokens}))
         next(stream)
+        return stream
+
+    for stream in [begun(3000) for _ in range(SLOTS - 1)]:
         stream.close()
-    started = time.perf_counter()
-    small_client(SHORT)
-    # Four abandoned answers of 3,000 tokens would keep all slots busy for minutes.
-    assert time.perf_counter() - started < 60
+    kept, enough = begun(300), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: all(not enough.is_set() for _ in kept))
+        # Abandoned answers, beside the one that is read, would keep all slots busy until that one has ended.
+        small_client(SHORT)
+        ended = reading.done()
+        enough.set()
+    kept.close()
+    assert not ended
 
 
 @pytest.mark.model
@@ -432,20 +439,20 @@ def test_many_open_streams_do_not_shut_others_out(small_model: LocalServer, smal
     answering, enough = threading.Semaphore(0), threading.Event()
 
     def read_on() -> None:
-        for _ in small_client.stream(CALL.model_copy(update={"max_tokens": 3000})):
+        for _ in small_client.stream(CALL.model_copy(update={"max_tokens": 600})):
             answering.release()
             if enough.is_set():
                 return
 
     with ThreadPoolExecutor(12) as pool:
-        for _ in range(12):
-            pool.submit(read_on)
+        reading = [pool.submit(read_on) for _ in range(12)]
         # A few are answered at a time; all the others hold their connections.
-        assert answering.acquire(timeout=60)
-        connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=20)
+        assert answering.acquire(timeout=240)
+        connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=240)
         try:
             connection.request("GET", "/v1/models")
             assert connection.getresponse().status == http.HTTPStatus.OK
+            assert not any(one.done() for one in reading), "no stream had to end first"
         finally:
             enough.set()
             connection.close()

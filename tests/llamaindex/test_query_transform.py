@@ -4,7 +4,7 @@ import asyncio
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from llama_index.core import QueryBundle, VectorStoreIndex
@@ -25,6 +25,9 @@ from tale_core.models.reasoning_controls import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
 from tale_llamaindex.testing import ScriptedLLM
+
+if TYPE_CHECKING:
+    from simulated_loop import SimulatedLoop
 
 QUESTION = "How old is Ann?"
 FRAMED = f"{QUESTION}\n\nLet's think step by step and use less than 40 tokens:"
@@ -98,12 +101,15 @@ async def test_sync_and_async_send_identical_calls(index: VectorStoreIndex) -> N
     assert sync.sent == other.sent
 
 
-async def test_arun_leaves_the_loop_to_others() -> None:
+def test_arun_leaves_the_loop_to_others(simulated_loop: SimulatedLoop) -> None:
     llm = ScriptedLLM(ScriptedModel(estimate="[[40]]"), latency=0.05)
     transform = TALEQueryTransform(llm)
-    started = asyncio.get_running_loop().time()
-    await asyncio.gather(*(transform.arun(f"{number} + 1?") for number in range(20)))
-    assert asyncio.get_running_loop().time() - started < 0.5
+
+    async def ask_all() -> None:
+        await asyncio.gather(*(transform.arun(f"{number} + 1?") for number in range(20)))
+
+    simulated_loop.run_until_complete(ask_all())
+    assert simulated_loop.now == pytest.approx(0.05), "all wait at the same time, and none outside the loop"
 
 
 @pytest.mark.parametrize("again", [lambda bundle: bundle, lambda bundle: bundle.query_str])

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from tale_lab.cli.app import app
 from tale_lab.results.store import Store
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 THREE = ("--methods", "vanilla,tale:tale@50,tale:tale@20")
 
@@ -263,31 +264,38 @@ def test_markdown_and_page_are_written_where_they_are_wanted(model, data):
 
 
 class Process:
-    """The command in a process of its own, on a server that takes its time."""
+    """The command in a process of its own, on a server that stops answering."""
 
     def __init__(self, server: SlowServer) -> None:
         self.server = server
         command = [sys.executable, "-m", "tale_lab.cli", "bench", "data.jsonl", *THREE, "--concurrency", "2"]
-        self.process = subprocess.Popen(  # noqa: S603
-            [*command, "--model", server.model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        with self.about.open("w") as about:
+            self.process = subprocess.Popen(  # noqa: S603
+                [*command, "--model", server.model], stdout=subprocess.PIPE, stderr=about, text=True
+            )
 
-    def after(self, answers: int) -> Process:
-        while len(self.server.times) < answers:
-            assert self.process.poll() is None, self.process.stderr.read()
+    @property
+    def about(self) -> Path:
+        return Path("about.txt")
+
+    def until(self, so: Callable[[], bool]) -> Process:
+        while not so():
+            assert self.process.poll() is None, self.about.read_text()
             time.sleep(0.005)
         return self
 
-    def ended(self, sign: signal.Signals | None = None) -> tuple[int, str, str]:
-        if sign is not None:
-            self.process.send_signal(sign)
-        told, about = self.process.communicate(timeout=60)
-        return self.process.returncode, told, about
+    def ended(self) -> tuple[int, str, str]:
+        self.server.go_on.set()
+        told, _ = self.process.communicate(timeout=240)
+        return self.process.returncode, told, self.about.read_text()
+
+
+ANSWERED = 9
 
 
 @pytest.fixture
 def server(loopback, data):
-    server = SlowServer(0.03)
+    server = SlowServer(holds_after=ANSWERED)
     yield server
     server.close()
 
@@ -298,10 +306,11 @@ def kept() -> int:
 
 
 def test_a_killed_run_goes_on_and_repeats_no_finished_call(server, data: Path):
-    status, _, _ = Process(server).after(9).ended(signal.SIGKILL)
-    assert status == -signal.SIGKILL
+    run = Process(server).until(lambda: server.answered == ANSWERED)
+    run.process.kill()
+    assert run.process.wait() == -signal.SIGKILL
     finished = kept()
-    assert 7 <= finished < 30
+    assert ANSWERED - 2 <= finished <= ANSWERED
     server.asked.clear()
 
     status, told, about = Process(server).ended()
@@ -311,12 +320,14 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_call(server, data: Path):
 
 
 def test_ctrl_c_reports_what_there_is(server, data):
-    status, told, about = Process(server).after(9).ended(signal.SIGINT)
+    run = Process(server).until(lambda: server.answered == ANSWERED)
+    run.process.send_signal(signal.SIGINT)
+    run.until(lambda: "stopping after the calls under way" in run.about.read_text())
+    status, told, about = run.ended()
     assert status == 130, about
-    assert "stopping after the calls under way" in about
     assert "the same command goes on where it was" in about
     assert "vanilla: the baseline" in told
-    assert kept() < 30
+    assert kept() <= ANSWERED + 2
 
 
 @pytest.mark.model

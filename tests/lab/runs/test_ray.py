@@ -143,14 +143,15 @@ def test_what_is_known_is_not_asked_again_and_a_run_that_is_left_keeps_the_calls
     assert len(server.asked) == len(set(server.asked)) == 8 * CALLS_A_SEARCH - known
 
 
-def test_two_workers_do_nearly_twice_as_much_as_one(tmp_path: Path) -> None:
-    rates = {}
-    for workers in (1, 2):
-        with closing(SlowServer(seconds=0.1)) as server:
-            engine = RayEngine(Caller(server, tmp_path), workers=workers, concurrency=1)
-            list(run_jobs(searches(*range(4)), Store(":memory:"), engine, model="m"))
-            rates[workers] = server.rate
-    assert rates[2] > 1.5 * rates[1]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_so_many_workers_ask_at_a_time_from_the_first_call_to_the_last(workers: int, tmp_path: Path) -> None:
+    # The server answers no call of one worker before there is one of every other.
+    with closing(SlowServer(together=workers)) as server:
+        engine = RayEngine(Caller(server, tmp_path), workers=workers, concurrency=1)
+        done = list(run_jobs(searches(*range(4)), Store(":memory:"), engine, model="m"))
+    assert [one.error for one in done] == [None] * 4
+    assert (len(server.asked), server.most_under_way) == (4 * CALLS_A_SEARCH, workers)
+    assert len(list(tmp_path.glob("*.pid"))) == workers
 
 
 def test_a_model_that_a_worker_cannot_open_ends_the_run_with_the_reason(

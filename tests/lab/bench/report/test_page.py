@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from attempts import answers, attempt, view_of_attempts
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tale_core import StoreError
 from tale_lab.bench.report import report_of, write_page
@@ -59,7 +59,7 @@ def page(browser: Browser, tmp_path: Path):
     )
     page.goto(address, wait_until="load")
     yield page
-    page.wait_for_timeout(50)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")  # all is drawn
     page.close()
     assert wrong == []
 
@@ -143,9 +143,11 @@ def test_the_frontier_can_be_drawn_for_another_spend(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_follows_the_color_scheme(page, scheme):
     page.emulate_media(color_scheme=scheme)
-    page.wait_for_timeout(50)
-    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-    ink = page.evaluate("() => document.querySelector('#frontier .xtitle').style.fill")
+    ground, ink = page.evaluate(
+        "() => [getComputedStyle(document.body)].flatMap((style) => [style.backgroundColor, style.color])"
+    )
+    # The plots are drawn again a while after, and nothing says when.
+    expect(page.locator("#frontier .xtitle")).to_have_css("fill", ink, timeout=60_000)
     assert [bright(ground), bright(ink)] == [scheme == "light", scheme == "dark"]
 
 
