@@ -85,7 +85,6 @@ def test_no_modules_name_each_other_in_lazy_or_typing_imports_either() -> None:
     assert TREE.circles(EVERYWHERE) == []
 
 
-@pytest.mark.xfail(strict=True, reason="estimators.scoring imports evaluation.statistics at 42528ed")
 def test_no_import_goes_against_the_direction() -> None:
     assert TREE.arrows() == []
 
