@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Effort(Method):
     """The plain question at one effort level: a model that thinks by itself is not told to think as well."""
 
-    source: ClassVar = "the provider's reasoning effort"
+    source: ClassVar[str] = "the provider's reasoning effort"
     level: ClassVar[str]
     """The level, as the provider spells it."""
 
@@ -46,29 +46,29 @@ class Effort(Method):
 class EffortNone(Effort):
     """No thinking."""
 
-    name: ClassVar = "effort-none"
-    level: ClassVar = "none"
+    name: ClassVar[str] = "effort-none"
+    level: ClassVar[str] = "none"
 
 
 @register_method
 class EffortLow(Effort):
     """Low effort."""
 
-    name: ClassVar = "effort-low"
-    level: ClassVar = "low"
+    name: ClassVar[str] = "effort-low"
+    level: ClassVar[str] = "low"
 
 
 @register_method
 class EffortMedium(Effort):
     """Medium effort."""
 
-    name: ClassVar = "effort-medium"
-    level: ClassVar = "medium"
+    name: ClassVar[str] = "effort-medium"
+    level: ClassVar[str] = "medium"
 
 
 @register_method
 class EffortHigh(Effort):
     """High effort."""
 
-    name: ClassVar = "effort-high"
-    level: ClassVar = "high"
+    name: ClassVar[str] = "effort-high"
+    level: ClassVar[str] = "high"

@@ -27,8 +27,8 @@ _UNBOUNDED = BudgetPolicy(floor=1, ceiling=10**6)
 class Direct(StrategyMethod):
     """The answer without reasoning: the lower bound on tokens."""
 
-    name: ClassVar = "direct"
-    source: ClassVar = f"{_PAPER}; prompt as published"
+    name: ClassVar[str] = "direct"
+    source: ClassVar[str] = f"{_PAPER}; prompt as published"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
@@ -39,8 +39,8 @@ class Direct(StrategyMethod):
 class Vanilla(StrategyMethod):
     """Chain of thought without a budget: the baseline."""
 
-    name: ClassVar = "vanilla"
-    source: ClassVar = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
+    name: ClassVar[str] = "vanilla"
+    source: ClassVar[str] = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
@@ -56,8 +56,8 @@ class TaleAsPublished(StrategyMethod):
     ``tale:internalised`` a strategy that carries none: the plain question, for a model that was trained.
     """
 
-    name: ClassVar = "tale"
-    source: ClassVar = f"{_PAPER}; both prompts as published"
+    name: ClassVar[str] = "tale"
+    source: ClassVar[str] = f"{_PAPER}; both prompts as published"
 
     @classmethod
     def configured(cls, argument: str) -> type[Method]:
@@ -85,8 +85,8 @@ class TaleAsPublished(StrategyMethod):
 class TaleStrategy(StrategyMethod):
     """The published method in another strategy, its budget estimated, or one for all questions."""
 
-    name: ClassVar = "tale"
-    source: ClassVar = f"{_PAPER}, in a strategy of this project"
+    name: ClassVar[str] = "tale"
+    source: ClassVar[str] = f"{_PAPER}, in a strategy of this project"
 
     strategy: str
     """Name of the prompt strategy."""

@@ -28,8 +28,8 @@ _FORMAT = (
 class SketchSymbolism(Worded):
     """Chunked Symbolism: variables and equations, one computation a line."""
 
-    name: ClassVar = "sketch-symbolism"
-    source: ClassVar = _SOURCE.format("Chunked Symbolism")
+    name: ClassVar[str] = "sketch-symbolism"
+    source: ClassVar[str] = _SOURCE.format("Chunked Symbolism")
 
     system: str = (
         "You are a reasoning expert in Chunked Symbolism: you organise numerical reasoning into small "
@@ -48,8 +48,8 @@ class SketchSymbolism(Worded):
 class SketchChaining(Worded):
     """Conceptual Chaining: key terms linked by arrows."""
 
-    name: ClassVar = "sketch-chaining"
-    source: ClassVar = _SOURCE.format("Conceptual Chaining")
+    name: ClassVar[str] = "sketch-chaining"
+    source: ClassVar[str] = _SOURCE.format("Conceptual Chaining")
 
     system: str = (
         "You are a reasoning expert in structured concept linking: you connect the essential ideas in a "
@@ -68,8 +68,8 @@ class SketchChaining(Worded):
 class SketchLexicons(Worded):
     """Expert Lexicons: the shorthand and notation of a field."""
 
-    name: ClassVar = "sketch-lexicons"
-    source: ClassVar = _SOURCE.format("Expert Lexicons")
+    name: ClassVar[str] = "sketch-lexicons"
+    source: ClassVar[str] = _SOURCE.format("Expert Lexicons")
 
     system: str = (
         "You are a reasoning expert in Expert Lexicons: you reason in the shorthand, technical symbols "

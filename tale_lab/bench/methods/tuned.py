@@ -25,8 +25,8 @@ _SEED = 1024
 class TaleCalibrated(StrategyMethod):
     """The way of asking that was measured to suit the model."""
 
-    name: ClassVar = "tale-calibration"
-    source: ClassVar = "this project: tale tune"
+    name: ClassVar[str] = "tale-calibration"
+    source: ClassVar[str] = "this project: tale tune"
 
     calibration: Calibration
 
@@ -49,8 +49,8 @@ class TaleCalibrated(StrategyMethod):
 class VanillaSecondTry(StrategyMethod):
     """Chain of thought without a budget, asked again after a slip: what the second try does alone."""
 
-    name: ClassVar = "vanilla-second-try"
-    source: ClassVar = "this project: BudgetPolicy(on_slip='retry')"
+    name: ClassVar[str] = "vanilla-second-try"
+    source: ClassVar[str] = "this project: BudgetPolicy(on_slip='retry')"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""
@@ -72,8 +72,8 @@ class _Estimated(StrategyMethod):
 class TaleFitted(_Estimated):
     """Budgets from an estimator fitted beforehand, in the calibration's strategy or else the published one."""
 
-    name: ClassVar = "tale-fitted"
-    source: ClassVar = (
+    name: ClassVar[str] = "tale-fitted"
+    source: ClassVar[str] = (
         "Han et al., arXiv 2412.18547 (its regression estimator), as this project fits it: tale fit"
     )
 
@@ -99,8 +99,8 @@ class TaleAdaptive(_Estimated):
     usual 50, since few benchmarks are long.
     """
 
-    name: ClassVar = "tale-adaptive"
-    source: ClassVar = "this project: AdaptiveEstimator over the zero-shot estimator"
+    name: ClassVar[str] = "tale-adaptive"
+    source: ClassVar[str] = "this project: AdaptiveEstimator over the zero-shot estimator"
 
     estimator: Any = Field(
         default_factory=lambda: AdaptiveEstimator(ZeroShotEstimator(), window=_WINDOW, seed=_SEED),
@@ -118,8 +118,8 @@ class TaleAdaptive(_Estimated):
 class SelfBudgeted(StrategyMethod):
     """One call, in which the model states a budget and then keeps it."""
 
-    name: ClassVar = "self-budget"
-    source: ClassVar = "this project"
+    name: ClassVar[str] = "self-budget"
+    source: ClassVar[str] = "this project"
 
     def tale(self) -> TaleMethod:
         """Return the way of asking."""

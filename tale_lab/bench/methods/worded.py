@@ -39,8 +39,8 @@ class Worded(Method):
 class Concise(Worded):
     """Concise CoT: think step by step, and be concise."""
 
-    name: ClassVar = "concise"
-    source: ClassVar = (
+    name: ClassVar[str] = "concise"
+    source: ClassVar[str] = (
         "Renze and Guven, arXiv 2401.05618; the authors' sentences, without those on multiple choice "
         "and without their one multiple-choice example"
     )
@@ -57,8 +57,8 @@ class Concise(Worded):
 class Draft(Worded):
     """Chain of Draft without examples."""
 
-    name: ClassVar = "draft"
-    source: ClassVar = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
+    name: ClassVar[str] = "draft"
+    source: ClassVar[str] = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
 
     system: str = DRAFT_WORDS
 
@@ -67,8 +67,8 @@ class Draft(Worded):
 class DraftExamples(Worded):
     """Chain of Draft with the authors' examples for arithmetic."""
 
-    name: ClassVar = "draft-examples"
-    source: ClassVar = (
+    name: ClassVar[str] = "draft-examples"
+    source: ClassVar[str] = (
         "Xu et al., arXiv 2502.18600; prompt and GSM8K examples as published, shown as turns of a "
         "conversation in place of one text of Q: and A:"
     )
