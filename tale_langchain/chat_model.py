@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tale_core.method.calibration import Calibration
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 

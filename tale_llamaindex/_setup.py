@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
     from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.types import ChooseControl, Estimator, ModelCall, Strategy
+    from tale_core.protocols import Estimator, Strategy
+    from tale_core.types import ChooseControl, ModelCall
     from tale_llamaindex._calls import Request
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 from tale_core.accounts.logs import LOGGER
 from tale_core.errors import InvalidValueError, UnmeasuredUsageError
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
-from tale_core.types import CountSource, Record, Role, Sink, Usage
+from tale_core.protocols import Sink
+from tale_core.types import CountSource, Record, Role, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

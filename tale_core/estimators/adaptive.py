@@ -16,7 +16,8 @@ from tale_core.estimators.features import FEATURES
 from tale_core.estimators.learner import Apprentice, ApprenticeState
 from tale_core.events import ElasticityEvent, ElasticityKind
 from tale_core.files import replace_file
-from tale_core.types import Budget, Estimate, Estimator, Flow, Record, Usage
+from tale_core.protocols import Estimator
+from tale_core.types import Budget, Estimate, Flow, Record, Usage
 
 _VERSION = 1
 _SEPARATOR = "/"

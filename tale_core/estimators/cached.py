@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from tale_core.errors import InvalidValueError
 from tale_core.estimators.stores import as_store
 from tale_core.flows import resumed
-from tale_core.types import Estimate, Estimator, Learner
+from tale_core.protocols import Estimator, Learner
+from tale_core.types import Estimate
 
 if TYPE_CHECKING:
     from tale_core.estimators.stores import EstimateStore

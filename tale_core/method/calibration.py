@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
 from tale_core.prompts.strategies import Exemplar, ExemplarStrategy, get_strategy
-from tale_core.types import STORED_STRATEGY, Record, Strategy
+from tale_core.types import STORED_STRATEGY, Record
+
+if TYPE_CHECKING:
+    from tale_core.protocols import Strategy
 
 
 class Measured(Record):

@@ -1,4 +1,4 @@
-"""The method: estimate a budget, ask under it, watch what the answer really took (arXiv 2412.18547, section 4).
+"""The method: estimate a budget, ask under it, watch what the answer took (arXiv 2412.18547, section 4).
 
 `TaleMethod` holds the choices (estimator, policy, strategy); `TaleMethod.begin` starts one question. An adapter
 then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
@@ -9,33 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tale_core.errors import (
-    InvalidValueError,
-)
-from tale_core.estimators import FixedEstimator, RegressionEstimator, ZeroShotEstimator
+from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
 from tale_core.method.question import QuestionRun
 from tale_core.prompts.strategies import get_strategy
-from tale_core.types import (
-    ChooseControl,
-    Estimator,
-    Learner,
-    Strategy,
-)
+from tale_core.protocols import Estimator, Learner
 
 if TYPE_CHECKING:
     from tale_core.method.calibration import Calibration
+    from tale_core.protocols import Strategy
+    from tale_core.types import ChooseControl
 
 
 class TaleMethod:
-    """The choices that make up one way of asking under a budget.
+    """How to ask under a budget.
 
     Args:
         estimator: An estimator, a number of output tokens, or None for the calibration's or else the zero-shot
             estimator.
         policy: Bounds and reactions; None for the calibration's or else the defaults.
         strategy: A strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the framing, or ``"auto"`` to follow the question's script.
+        language: Language of the prompt, or ``"auto"`` to follow the question's script.
         calibration: What was measured about the model; fills in what is None above.
 
     Raises:
@@ -74,21 +68,20 @@ class TaleMethod:
         shown: str | None = None,
         context: str | None = None,
         control: ChooseControl | None = None,
-        journaled: bool = True,
+        record_events: bool = True,
     ) -> QuestionRun:
         """Start one question.
 
         Args:
-            question: What the estimator sees; empty when there is nothing to estimate (an image alone, a
-                turn that only returns tool results), which asks without a budget and without framing.
+            question: What the strategy looks at; empty when there is nothing to estimate (an image alone, a
+                message that only returns tool results), which asks without a budget and without added text.
             question_id: The framework's run id, copied into every event.
-            shown: The text that the framing goes around, where it is more than the question.
+            shown: The text that the prompt goes around, where it is more than the question.
             context: The text that the estimator sees, where it is more than the question.
-            control: Decides what carries the budget; None for the prompt. A reasoning control takes the place
-                of the
-                whole framing: a model that thinks by itself, told to think step by step as well, writes its
-                reasoning twice.
-            journaled: Whether anybody will drain the journal; without it budgets and usages are not even built.
+            control: Decides what carries the budget; None for the prompt. A reasoning control replaces the
+                prompt's text as a whole.
+            record_events: Whether anybody will `QuestionRun.drain` the events; if not, budget and usage events
+                are not even built.
         """
         return QuestionRun(
             self,
@@ -97,12 +90,12 @@ class TaleMethod:
             shown=shown,
             context=context,
             control=control,
-            journaled=journaled,
+            record_events=record_events,
         )
 
 
 def as_estimator(estimator: Estimator | int | None) -> Estimator:
-    """Return the estimator that a caller meant.
+    """Return the estimator that the caller's argument stands for.
 
     Args:
         estimator: An estimator, a number of output tokens, or None for the zero-shot estimator.
@@ -110,13 +103,15 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
     Raises:
         InvalidValueError: Neither of these, or a number below 1.
     """
-    if estimator is None:
-        return ZeroShotEstimator()
-    if isinstance(estimator, int | float):
-        return FixedEstimator(estimator)  # which refuses what is no whole number
     # A class has the members of its instances, and not every caller runs a type checker.
-    if isinstance(estimator, Estimator) and not isinstance(estimator, type):  # type: ignore[redundant-expr]
+    if isinstance(estimator, Estimator) and not isinstance(estimator, type):
         return estimator
+    if estimator is None or isinstance(estimator, int | float):
+        from tale_core.estimators.basic import FixedEstimator, ZeroShotEstimator  # noqa: PLC0415  # as needed
+
+        return (
+            ZeroShotEstimator() if estimator is None else FixedEstimator(estimator)
+        )  # which checks the number
     raise InvalidValueError(
         "an estimator has a name and an estimate(question) method that returns a flow; "
         f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
@@ -124,9 +119,11 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
 
 
 def _measured_estimator(calibration: Calibration) -> Estimator | int | None:
-    return (
-        calibration.budget if calibration.estimator is None else RegressionEstimator.load(calibration.estimator)
-    )
+    if calibration.estimator is None:
+        return calibration.budget
+    from tale_core.estimators.regression import RegressionEstimator  # noqa: PLC0415  # few calibrations have one
+
+    return RegressionEstimator.load(calibration.estimator)
 
 
 def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:

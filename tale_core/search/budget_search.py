@@ -14,13 +14,14 @@ from pydantic import Field
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import run
-from tale_core.prompts.strategies import VANILLA, get_strategy
+from tale_core.prompts.strategies import get_strategy
 from tale_core.search.curves import BudgetRange, Point, Probe, ideal_range, points_of, rebounds
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Strategy
+    from tale_core.protocols import Strategy
+    from tale_core.types import Grade
 
 Method: TypeAlias = Literal["halving", "bisect"]
 """``halving``: as published. ``bisect``: both ends, elasticity check, greedy descent."""
@@ -226,7 +227,7 @@ class _Search:
         return self.points[budget]
 
     def _probe(self, budget: int | None, sample: int) -> Flow[Probe]:
-        strategy = VANILLA if budget is None else self._strategy
+        strategy = get_strategy("vanilla") if budget is None else self._strategy
         call = self.settings.call(self.question, strategy, budget, sample)
         return probe(call, self._grade)
 

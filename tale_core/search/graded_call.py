@@ -13,7 +13,8 @@ from tale_core.search.curves import Probe
 from tale_core.types import STORED_STRATEGY, Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Strategy
+    from tale_core.protocols import Strategy
+    from tale_core.types import Grade
 
 
 class Asking(Record):

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field, model_validator
 
+from tale_core.concurrency import Outcome, arun_many, run_many
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityKind, UsageEvent
-from tale_core.flows import Outcome, adjusted, arun_many, run_many
+from tale_core.flows import adjusted
 from tale_core.search.graded_call import answer_text, graded
 from tale_core.types import ACall, Call, Flow, Grade, ModelCall, Record
 from tale_lab.tuning.candidates import BASELINE, Candidate, Levels, default_candidates

@@ -20,7 +20,7 @@ from tale_core import (
     ZeroShotEstimator,
     arun,
     arun_many,
-    flows,
+    concurrency,
     run,
     run_many,
 )
@@ -407,7 +407,7 @@ def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
             assert left.wait(timeout=10)
         return echo(step)
 
-    monkeypatch.setattr(flows, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(concurrency, "ThreadPoolExecutor", Pool)
     outcomes = run_many([pair("one", "two"), single("quick")], call, concurrency=2)
     assert next(outcomes).value == "quick"
     outcomes.close()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tale_core.method.question import Plan
+    from tale_core.method.plan import Plan
     from tale_core.types import Flow, ModelCall, ModelReply
 
 _OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
@@ -64,7 +64,7 @@ class SelfConsistency(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
-        vanilla = yield from Vanilla().asking.begin(question, journaled=False).plan()
+        vanilla = yield from Vanilla().asking.begin(question, record_events=False).plan()
         call = vanilla.call().model_copy(update={"role": "reference"})
         limit = _spent(call, (yield call))
         plan, spent = yield from self._planned(question)
@@ -92,7 +92,7 @@ class SelfConsistency(Method):
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
-        run = self._asking().begin(question, journaled=False)
+        run = self._asking().begin(question, record_events=False)
         if self.calibration is None:
             return run.under(Budget()), 0
         plan = yield from run.plan()
