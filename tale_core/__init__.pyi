@@ -57,7 +57,7 @@ from tale_core.prompts.strategies import (
     strategy_names,
 )
 from tale_core.protocols import Estimator, Learner, Sink, Strategy
-from tale_core.search.budget_search import SearchSettings, SearchTrace, replay_search, search_budget
+from tale_core.search.budget_search import SearchSettings, SearchTrace, search_budget
 from tale_core.search.curves import BudgetRange, Point, Probe
 from tale_core.types import (
     ACall,
@@ -162,7 +162,6 @@ __all__ = [
     "observe",
     "parse_budget",
     "register_strategy",
-    "replay_search",
     "run",
     "run_many",
     "search_budget",

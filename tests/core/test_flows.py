@@ -394,7 +394,7 @@ def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
     left = threading.Event()
     called: list[str] = []
 
-    class Pool(flows.ThreadPoolExecutor):
+    class Pool(concurrency.ThreadPoolExecutor):
         """A pool that says when it is about to wait for its threads."""
 
         def __exit__(self, *exc_info: object) -> bool | None:
