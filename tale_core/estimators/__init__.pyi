@@ -2,7 +2,6 @@ from tale_core.estimators.adaptive import AdaptiveEstimator, AdaptiveStatus
 from tale_core.estimators.basic import ChainEstimator, FixedEstimator, ZeroShotEstimator
 from tale_core.estimators.cached import CachedEstimator
 from tale_core.estimators.regression import RegressionEstimator
-from tale_core.estimators.stores import MemoryStore
 from tale_core.estimators.training import BudgetExample, FitFacts, FitReport
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "FitFacts",
     "FitReport",
     "FixedEstimator",
-    "MemoryStore",
     "RegressionEstimator",
     "ZeroShotEstimator",
 ]

@@ -59,8 +59,8 @@ class AdaptiveEstimator:
 
     It learns the cost of an answer under the start's budgets, from the question's text alone. That is not the
     optimal budget, which takes a search with a known answer: it learns to do without the extra call what the
-    start does with it. It learns nothing from answers under its own budgets, which would confirm themselves until
-    they run away, and nothing from answers that collapsed or were cut.
+    start does with it. It learns nothing from answers under its own budgets, since those would confirm
+    themselves until they run away, and nothing from answers that collapsed or were cut.
 
     The rule: it *takes over* when, over the last ``window`` answers that it learned from, the mean pinball loss
     of its predictions, each made before the answer, is at most nine tenths of that of the start's budgets, and
