@@ -1,7 +1,6 @@
 from tale_core.accounts.ledger import Ledger, Savings
 from tale_core.accounts.logs import LoggingSink
 from tale_core.accounts.telemetry import OpenTelemetrySink
-from tale_core.accounts.tokens import count_tokens, estimate_usage
 from tale_core.concurrency import Outcome, arun_many, run_many
 from tale_core.errors import (
     BudgetOverrunError,
@@ -59,6 +58,7 @@ from tale_core.prompts.strategies import (
 from tale_core.protocols import Estimator, Learner, Sink, Strategy
 from tale_core.search.budget_search import SearchSettings, SearchTrace, search_budget
 from tale_core.search.curves import BudgetRange, Point, Probe
+from tale_core.tokens import count_tokens, estimate_usage
 from tale_core.types import (
     ACall,
     Budget,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOVED = {
     **dict.fromkeys(("arithmetic", "policy", "question"), "tale_core.method.{}"),
-    **dict.fromkeys(("ledger", "logs", "telemetry", "tokens"), "tale_core.accounts.{}"),
+    **dict.fromkeys(("ledger", "logs", "telemetry"), "tale_core.accounts.{}"),
     **dict.fromkeys(("client", "model_families", "model_strings", "providers"), "tale_core.models.{}"),
     **dict.fromkeys(("cli", "training"), "tale_lab.{}"),
     "candidates": "tale_lab.tuning.candidates",
@@ -27,7 +27,7 @@ _MOVED = {
     "exemplars": "tale_core.prompts.exemplars",
     "harvest": "tale_lab.tuning.exemplar_mining",
     "knobs": "tale_core.models.reasoning_controls",
-    "pace": "tale_core.loop_fairness",
+    "pace": "tale_core.flows",
     "probing": "tale_core.search.graded_call",
     "profile": "tale_core.method.calibration",
     "tuning": "tale_lab.tuning.race",

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from tale_core.accounts.tokens import count_tokens
 from tale_core.errors import InvalidValueError
+from tale_core.tokens import count_tokens
 
 Scorer: TypeAlias = Callable[[str, Sequence[str]], Sequence[float]]
 """How relevant each text is to a question; larger is more, 0 is not at all."""

@@ -1,4 +1,4 @@
-"""The two drivers of a flow, and what changes a flow on its way to them.
+"""The two drivers of a flow, what changes a flow on its way to them, and fairness to an event loop.
 
 A flow is a generator (see `tale_core.types.Flow`). It knows no framework, no network and no event loop: `run`
 and `arun` are the only place where sync and async differ. `tale_core.concurrency` drives many flows at a time.
@@ -6,6 +6,9 @@ and `arun` are the only place where sync and async differ. `tale_core.concurrenc
 
 from __future__ import annotations
 
+import asyncio
+import time
+import weakref
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
@@ -139,3 +142,23 @@ def _passed_on(call: ModelCall) -> Generator[ModelCall, ModelReply, ModelReply |
         return (yield call)
     except Exception as exc:  # noqa: BLE001  # the inner flow decides
         return exc
+
+
+AT_A_STRETCH = 0.005
+"""Seconds that questions may compute before the event loop runs what else is waiting."""
+
+_begun: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
+
+
+async def turn() -> None:
+    """Let the event loop run what else is waiting, if questions have kept it for a while already.
+
+    A hundred answers that arrive together would otherwise be processed in one go, and nothing else on the loop
+    would run meanwhile. With few questions this returns at once.
+    """
+    loop = asyncio.get_running_loop()
+    while loop in _begun and time.perf_counter() - _begun[loop] > AT_A_STRETCH:  # noqa: ASYNC110
+        await asyncio.sleep(0)  # one pass of the loop is what is waited for
+    if loop not in _begun:
+        _begun[loop] = time.perf_counter()
+        loop.call_soon(_begun.pop, loop, None)  # runs at the next pass

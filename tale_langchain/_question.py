@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
-from tale_core.loop_fairness import turn
+from tale_core.flows import turn
 from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
 from tale_langchain._graph import stream_writer
 

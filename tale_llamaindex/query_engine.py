@@ -16,7 +16,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import BaseSynthesizer
 
 from tale_core.errors import InvalidValueError
-from tale_core.loop_fairness import turn
+from tale_core.flows import turn
 from tale_llamaindex._models import open_llm
 from tale_llamaindex.synthesizer import TALESynthesizer, planned
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import operator
 import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from tale_core.accounts.logs import LOGGER
 from tale_core.errors import InvalidValueError, UnmeasuredUsageError
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
 from tale_core.protocols import Sink
@@ -213,7 +213,7 @@ class Ledger:
                 self._failed.add(id(sink))
             if not known:
                 # The type alone: the text may hold what was being sent, or the key it was sent with.
-                LOGGER.warning(
+                logging.getLogger("tale").warning(
                     "%s could not take a record (%s); the ledger has it. Further failures are not logged",
                     type(sink).__name__,
                     type(exc).__name__,

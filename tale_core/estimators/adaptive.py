@@ -111,7 +111,13 @@ class AdaptiveEstimator:
         self._random = random.Random(seed)  # noqa: S311  # exploration, no secret
         self._lock = threading.Lock()
         self._takeovers = self._saved_calls = 0
-        self._start_over()
+        self._in_charge = False
+        # Losses of the prediction and of the start's budget on the same answers, all budgeted by the start.
+        self._pairs: deque[tuple[float, float]] = deque(maxlen=window)
+        # Losses of its own budgets since it took over: the latest, and the first full window.
+        self._own: deque[float] = deque(maxlen=window)
+        self._usual: tuple[float, ...] = ()
+        self._regression = OnlineRegression(quantile=quantile, memory=memory)
 
     @property
     def name(self) -> str:
@@ -174,12 +180,10 @@ class AdaptiveEstimator:
     def _start_over(self) -> None:
         """Hand back and forget everything: what was learned is wrong, or no longer right."""
         self._in_charge = False
+        self._pairs.clear()
+        self._own.clear()
+        self._usual = ()
         self._regression = OnlineRegression(quantile=self.quantile, memory=self.memory)
-        # Losses of the prediction and of the start's budget on the same answers, all budgeted by the start.
-        self._pairs: deque[tuple[float, float]] = deque(maxlen=self.window)
-        # Losses of its own budgets since it took over: the latest, and the first full window.
-        self._own: deque[float] = deque(maxlen=self.window)
-        self._usual: tuple[float, ...] = ()
 
     def _losses(self) -> tuple[list[float], list[float]]:
         return [own for own, _ in self._pairs], [start for _, start in self._pairs]

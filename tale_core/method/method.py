@@ -2,12 +2,14 @@
 
 `TaleMethod` holds the choices (estimator, policy, strategy); `TaleMethod.begin` starts one question. An adapter
 then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
-it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events.
+it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events. `MethodOptions` are the
+options that every wrapper of the adapters takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
@@ -16,9 +18,77 @@ from tale_core.prompts.strategies import get_strategy
 from tale_core.protocols import Estimator, Learner
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
     from tale_core.method.calibration import Calibration
+    from tale_core.models.reasoning_controls import ReasoningControl
     from tale_core.protocols import Strategy
     from tale_core.types import ChooseControl
+
+_FORMER = {"style": "strategy", "profile": "calibration", "knobs": "reasoning_control"}
+_SILENT = {"style"}  # stays for good: the research writes both words
+_MEANT = {"budget": "estimator", "max_tokens": "estimator", "tokens": "estimator", "model_name": "model"}
+
+
+class MethodOptions(TypedDict, total=False):
+    """How to ask under a budget; what is left out comes from the calibration, or else is the default.
+
+    The adapters add ``estimator``, which may be a model of their framework as well.
+    """
+
+    policy: BudgetPolicy | None
+    """Bounds of the budget, and what to do when an answer does not keep it."""
+    strategy: str | Strategy | None
+    """A strategy or its name; ``"tale"`` where neither this nor a calibration names one."""
+    language: str
+    """Language of the prompt, or ``"auto"`` to follow the question's script."""
+    calibration: Calibration | str | Path | None
+    """What was measured about the model, or the path of it; None for the one shipped for this model, if any."""
+    reasoning_control: ReasoningControl
+    """What may carry the budget: ``"auto"`` for the model's own effort level or thinking budget where it is
+    known to think, and then the question is sent as it is, else words in the prompt; ``"prompt"`` or
+    ``"native"`` for the one or the other; ``"vllm"``, ``"sglang"`` or ``"llama.cpp"`` for the thinking budget
+    of such a server. The accounts say which control was used, and why."""
+    style: str | Strategy | None
+    """Another name of ``strategy``."""
+    profile: Calibration | str | Path | None
+    """The former name of ``calibration``."""
+    knobs: ReasoningControl
+    """The former name of ``reasoning_control``."""
+
+
+def current_options(options: Mapping[str, Any], *, owner: str, also: Collection[str] = ()) -> dict[str, Any]:
+    """Return options under their present names.
+
+    Args:
+        options: What a caller passed by keyword.
+        owner: The class that was called, for messages.
+        also: Names that the class takes besides those of `MethodOptions`.
+
+    Raises:
+        InvalidValueError: An option is unknown, or is given under both its names.
+    """
+    known = [*also, *(name for name in MethodOptions.__annotations__ if name not in _FORMER)]
+    current: dict[str, Any] = {}
+    for given, value in options.items():
+        name = _FORMER.get(given, given)
+        if name not in known:
+            hint = _MEANT.get(given)
+            advice = (
+                f"a fixed budget is {hint}={value!r}" if hint == "estimator" else f"known: {', '.join(known)}"
+            )
+            raise InvalidValueError(f"{owner} takes no argument {given!r}; {advice}")
+        if name in current:
+            raise InvalidValueError(
+                f"{owner} got both {name!r} and its other name {given!r}; pass {name!r} alone"
+            )
+        if name != given and given not in _SILENT:
+            warnings.warn(
+                f"{owner}: the argument {given!r} is now called {name!r}", DeprecationWarning, stacklevel=3
+            )
+        current[name] = value
+    return current
 
 
 class TaleMethod:
@@ -30,11 +100,14 @@ class TaleMethod:
         policy: Bounds and reactions; None for the calibration's or else the defaults.
         strategy: A strategy or its name; None for the calibration's or else ``"tale"``.
         language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the model; fills in what is None above.
+        calibration: What was measured about the model, or the path of it; fills in what is None above. None for
+            the one shipped for ``model_name``, if any.
+        model_name: The name of the model that will be asked, as far as it is known.
 
     Raises:
         UnknownStrategyError: No strategy of that name.
-        InvalidValueError: The estimator is neither an estimator nor a number of at least 1.
+        InvalidValueError: The estimator is neither an estimator nor a number of at least 1, or the calibration
+            was measured on another model or cannot be read.
     """
 
     def __init__(
@@ -44,19 +117,21 @@ class TaleMethod:
         policy: BudgetPolicy | None = None,
         strategy: str | Strategy | None = None,
         language: str = "auto",
-        calibration: Calibration | None = None,
+        calibration: Calibration | str | Path | None = None,
+        model_name: str | None = None,
     ) -> None:
-        if estimator is None and calibration is not None:
-            estimator = _measured_estimator(calibration)
-        if policy is None and calibration is not None:
-            policy = calibration.policy
+        found = _calibration(calibration, model_name)
+        if estimator is None and found is not None:
+            estimator = _measured_estimator(found)
+        if policy is None and found is not None:
+            policy = found.policy
         if strategy is None:
-            strategy = "tale" if calibration is None else calibration.prompt_strategy()
+            strategy = "tale" if found is None else found.prompt_strategy()
         self.estimator = as_estimator(estimator)
         self.policy = _checked_policy(policy)
         self.strategy = get_strategy(strategy)
         self.language = language
-        self.curve = () if calibration is None else calibration.curve
+        self.curve = () if found is None else found.curve
         self.learner = self.estimator if isinstance(self.estimator, Learner) else None
         self.strategy.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
@@ -116,6 +191,14 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
         "an estimator has a name and an estimate(question) method that returns a flow; "
         f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
     )
+
+
+def _calibration(calibration: Calibration | str | Path | None, model_name: str | None) -> Calibration | None:
+    if calibration is None and model_name is None:
+        return None
+    from tale_core.method.calibration import find_calibration  # noqa: PLC0415  # reads those that are shipped
+
+    return find_calibration(calibration, model_name=model_name)
 
 
 def _measured_estimator(calibration: Calibration) -> Estimator | int | None:

@@ -7,13 +7,13 @@ import operator
 import warnings
 from typing import TYPE_CHECKING, Protocol
 
-from tale_core.accounts.tokens import estimate_usage, usage_of
 from tale_core.errors import InvalidValueError
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, UsageEvent
 from tale_core.flows import observed
 from tale_core.method.plan import SELF, Answer, Plan, observe
 from tale_core.prompts.strategies import correction
 from tale_core.protocols import SelfBudgeting
+from tale_core.tokens import estimate_usage, usage_of
 from tale_core.types import Budget, ControlSetting, Estimate, Framing
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tale_core.accounts.tokens import usage_of
 from tale_core.errors import EmptyAnswerError, InvalidValueError
 from tale_core.search.curves import Probe
+from tale_core.tokens import usage_of
 from tale_core.types import STORED_STRATEGY, Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:

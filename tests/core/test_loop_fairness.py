@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tale_core.loop_fairness import AT_A_STRETCH, turn
+from tale_core.flows import AT_A_STRETCH, turn
 
 STEP = 0.001
 CROWD = 100

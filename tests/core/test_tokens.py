@@ -12,9 +12,8 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tale_core import Message, Usage, count_tokens, estimate_usage
-from tale_core.accounts import tokens
-from tale_core.accounts.tokens import counting_method
+from tale_core import Message, Usage, count_tokens, estimate_usage, tokens
+from tale_core.tokens import counting_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

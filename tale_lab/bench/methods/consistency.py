@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from tale_core.accounts.tokens import usage_of
 from tale_core.method.calibration import Calibration  # noqa: TC001  # pydantic reads it
 from tale_core.method.method import TaleMethod
+from tale_core.tokens import usage_of
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
 from tale_lab.bench.methods.published import Vanilla

@@ -1,8 +1,8 @@
 """Counting tokens without a network: always an estimate, and marked as one.
 
 What a call cost is what its provider reports. Where nothing is reported (a stream left early, a server without
-usage) text is counted here: with tiktoken where its vocabulary is on this disk (in tiktoken's cache folder or in
-llama-index-core), else at four characters a token. Nothing is ever downloaded.
+usage) text is counted here: with tiktoken where its vocabulary is on this disk (in tiktoken's cache folder, or
+in llama-index-core), else at four characters a token. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
