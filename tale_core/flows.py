@@ -34,9 +34,9 @@ def _step(flow: Flow[T], outcome: ModelReply | Exception | None) -> ModelCall | 
         return _Returned(stop.value)
 
 
-# In both drivers the model call stands outside the try that catches StopIteration (in `_step`): an exhausted
-# fake must fail loudly instead of ending the flow with None. A failed call goes into the flow, which may
-# recover (an estimator's fallback) or let it pass to the caller unchanged.
+# In both drivers the model call is outside the try that catches StopIteration (in `_step`): an exhausted fake
+# must fail loudly instead of ending the flow with None. A failed call goes into the flow, which may recover (an
+# estimator's fallback) or let it pass to the caller unchanged.
 
 
 def run(flow: Flow[T], call: Call) -> T:
@@ -55,7 +55,7 @@ def run(flow: Flow[T], call: Call) -> T:
             outcome: ModelReply | Exception
             try:
                 outcome = call(step)
-            except Exception as exc:  # noqa: BLE001  # handed to the flow, which lets through what it cannot use
+            except Exception as exc:  # noqa: BLE001  # handed to the flow, which raises what it cannot handle
                 outcome = exc
             step = _step(flow, outcome)
         return step.value
@@ -94,7 +94,7 @@ def observed(
     Args:
         flow: The flow to pass through.
         note: Receives each call with its reply, before the flow goes on.
-        recall: Answers what is known already, so that the driver never sees that call, nor ``note``.
+        recall: Answers calls whose reply is already known; neither the driver nor ``note`` sees those.
     """
     with closing(flow):
         step = _step(flow, None)
@@ -123,7 +123,7 @@ def adjusted(flow: Flow[T], change: Callable[[ModelCall], ModelCall]) -> Flow[T]
 
 
 def resumed(flow: Flow[T], call: ModelCall) -> Flow[T]:
-    """Return the rest of a flow that was started by hand and stands at its first call.
+    """Return the rest of a flow that was started with ``next`` and waits at its first call.
 
     Args:
         flow: The flow.
@@ -137,7 +137,7 @@ def resumed(flow: Flow[T], call: ModelCall) -> Flow[T]:
 
 
 def _passed_on(call: ModelCall) -> Generator[ModelCall, ModelReply, ModelReply | Exception]:
-    """Hand a call to the driver; what it raises is an outcome too, since the inner flow may recover from it."""
+    """Hand a call to the driver; an exception is an outcome too, since the inner flow may recover from it."""
     try:
         return (yield call)
     except Exception as exc:  # noqa: BLE001  # the inner flow decides

@@ -1,9 +1,9 @@
-"""Export of what a ledger records to OpenTelemetry: metrics, and events on the spans that are under way.
+"""Export of a ledger's records to OpenTelemetry: metrics, and events on the current span.
 
 Names under ``gen_ai.`` are those of the semantic conventions 1.41.1, the last release that has them. They have
 moved to open-telemetry/semantic-conventions-genai, which has released nothing yet (November 2026) and plans
 counters in place of the histogram of tokens; backends read the histogram. What the conventions have no name
-for stands under ``tale.``.
+for is under ``tale.``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OpenTelemetrySink:
     ``tale.budget.utilization``, what an answer took as a share of its budget; and ``tale.elasticity.events`` by
     kind. No attribute of a metric differs from question to question.
 
-    Each record is also an event on the span that is under way, if one is. Such events carry tokens, but the
+    Each record is also an event on the current span, if there is one. Such events carry tokens, but the
     span gets no attribute of usage: an instrumentation of the model or the framework sets those, and backends
     sum them up. Where another instrumentation reports ``gen_ai.client.token.usage`` too, drop one of the two
     with a view on the meter ``tale``, or tell them apart by ``tale.role``. Prompts, answers and keys are in no
@@ -189,13 +189,13 @@ class OpenTelemetrySink:
         )
 
     def _tell(self, name: str, attributes: Attributes) -> None:
-        """Add an event to the span under way; where there is none, the metrics tell it alone."""
+        """Add an event to the current span, if there is one."""
         span = self._trace.get_current_span()
         if span.is_recording():
             span.add_event(name, _present(attributes))
 
     def _span(self, event: UsageEvent, attributes: Attributes) -> None:
-        """Make the span of a call that is over: it ends now, and began as long ago as the call took."""
+        """Make the span of a call that is over: it ends now, and began when the call did."""
         end = time.time_ns()
         span = self._tracer.start_span(
             f"{_OPERATION} {event.model}" if event.model else _OPERATION,
