@@ -99,33 +99,18 @@ class OpenTelemetrySink:
             self._departed(event)
 
     def _instrument(self, meter: Meter) -> None:
-        self._tokens = _histogram(
-            meter,
-            "gen_ai.client.token.usage",
-            "{token}",
-            "Number of input and output tokens used.",
-            _TOKEN_BOUNDS,
-        )
-        self._seconds = _histogram(
-            meter, "gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECOND_BOUNDS
-        )
-        self._reasoning = _histogram(
-            meter,
-            "tale.reasoning.tokens",
-            "{token}",
-            "Output tokens spent thinking, where known.",
-            _TOKEN_BOUNDS,
-        )
-        self._budgets = _histogram(
-            meter,
-            "tale.budget.tokens",
-            "{token}",
-            "Output tokens that questions were asked under.",
-            _TOKEN_BOUNDS,
-        )
-        self._utilization = _histogram(
-            meter, "tale.budget.utilization", "1", "Output tokens of an answer by its budget.", _SHARE_BOUNDS
-        )
+        def histogram(name: str, unit: str, description: str, bounds: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+
+        used, took = "Number of input and output tokens used.", "GenAI operation duration."
+        self._tokens = histogram("gen_ai.client.token.usage", "{token}", used, _TOKEN_BOUNDS)
+        self._seconds = histogram("gen_ai.client.operation.duration", "s", took, _SECOND_BOUNDS)
+        thinking = "Output tokens spent thinking, where known."
+        self._reasoning = histogram("tale.reasoning.tokens", "{token}", thinking, _TOKEN_BOUNDS)
+        budgets = "Output tokens that questions were asked under."
+        self._budgets = histogram("tale.budget.tokens", "{token}", budgets, _TOKEN_BOUNDS)
+        share = "Output tokens of an answer by its budget."
+        self._utilization = histogram("tale.budget.utilization", "1", share, _SHARE_BOUNDS)
         self._departures = meter.create_counter(
             "tale.elasticity.events", "{event}", "Answers and estimates that departed from what budgets intend."
         )
@@ -204,10 +189,6 @@ class OpenTelemetrySink:
             start_time=end - round((event.seconds or 0.0) * _NANOSECONDS),
         )
         span.end(end)
-
-
-def _histogram(meter: Meter, name: str, unit: str, description: str, bounds: tuple[float, ...]) -> Histogram:
-    return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
 
 
 def _call_attributes(event: UsageEvent) -> Attributes:
