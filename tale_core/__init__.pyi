@@ -1,7 +1,7 @@
 from tale_core.accounts.ledger import Ledger, Savings
 from tale_core.accounts.logs import LoggingSink
 from tale_core.accounts.telemetry import OpenTelemetrySink
-from tale_core.concurrency import Outcome, arun_many, run_many
+from tale_core.concurrency import Outcome, run_many
 from tale_core.errors import (
     BudgetOverrunError,
     CollapsedAnswerError,
@@ -153,7 +153,6 @@ __all__ = [
     "WeightsNotFoundError",
     "ZeroShotEstimator",
     "arun",
-    "arun_many",
     "as_estimator",
     "count_tokens",
     "estimate_usage",

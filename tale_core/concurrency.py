@@ -1,8 +1,7 @@
-"""Many flows at a time, on threads or on an event loop, never more than a given number."""
+"""Many flows at a time on threads, never more than a given number."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
 import threading
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from tale_core.errors import InvalidValueError
-from tale_core.flows import arun, run
-from tale_core.types import ACall, Call, Flow, ModelCall, ModelReply, T
+from tale_core.flows import run
+from tale_core.types import Call, Flow, ModelCall, ModelReply, T
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,8 @@ def run_many(
     Raises:
         InvalidValueError: ``concurrency`` is below 1.
     """
-    _check_concurrency(concurrency)
+    if concurrency < 1:
+        raise InvalidValueError(f"concurrency must be at least 1, got {concurrency}")
     left = threading.Event()
 
     def unless_left(one: ModelCall) -> ModelReply:
@@ -97,50 +97,3 @@ def _setting(event: threading.Event) -> Iterator[None]:
         yield
     finally:
         event.set()
-
-
-async def arun_many(
-    flows: Iterable[Flow[T]], acall: ACall, *, concurrency: int = 8
-) -> AsyncIterator[Outcome[T]]:
-    """Drive many flows on one event loop; the asynchronous form of `run_many`.
-
-    Leaving the iteration early (``aclose``), or cancelling it, cancels the flows under way and waits for them.
-
-    Args:
-        flows: The flows to run.
-        acall: Answers one `ModelCall`.
-        concurrency: How many flows are under way at a time, at least 1.
-
-    Raises:
-        InvalidValueError: ``concurrency`` is below 1.
-    """
-    _check_concurrency(concurrency)
-
-    async def drive(index: int, flow: Flow[T]) -> Outcome[T]:
-        try:
-            return Outcome(index=index, value=await arun(flow, acall))
-        except Exception as exc:  # noqa: BLE001  # reported with the flow it belongs to
-            return Outcome(index=index, error=exc)
-
-    def start(free: int) -> set[asyncio.Task[Outcome[T]]]:
-        return {asyncio.create_task(drive(*item)) for item in itertools.islice(numbered, free)}
-
-    numbered = enumerate(flows)
-    pending: set[asyncio.Task[Outcome[T]]] = set()
-    try:
-        pending |= start(concurrency)
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                outcome = task.result()
-                pending |= start(1)  # as in `run_many`
-                yield outcome
-    finally:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-
-
-def _check_concurrency(concurrency: int) -> None:
-    if concurrency < 1:
-        raise InvalidValueError(f"concurrency must be at least 1, got {concurrency}")

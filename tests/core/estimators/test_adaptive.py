@@ -29,7 +29,7 @@ from tale_core import (
     TaleMethod,
     Usage,
     ZeroShotEstimator,
-    arun_many,
+    arun,
     run,
     run_many,
 )
@@ -392,8 +392,9 @@ def test_eight_threads_learn_the_same() -> None:
 async def test_it_learns_on_an_event_loop() -> None:
     model = SimulatedModel()
     estimator = AdaptiveEstimator(ZeroShotEstimator(), seed=0)
-    async for outcome in arun_many(flows(estimator, 250), model.acall, concurrency=50):
-        outcome.unwrap()
+    waiting = list(flows(estimator, 250))
+    for at in range(0, 250, 50):
+        await asyncio.gather(*(arun(flow, model.acall) for flow in waiting[at : at + 50]))
     assert estimator.status.in_charge == "learned"
 
 
