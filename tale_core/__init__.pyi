@@ -1,7 +1,7 @@
 from tale_core.accounts.ledger import Ledger, Savings
 from tale_core.accounts.logs import LoggingSink
 from tale_core.accounts.telemetry import OpenTelemetrySink
-from tale_core.accounts.tokens import count_tokens, estimate_usage
+from tale_core.concurrency import Outcome, run_many
 from tale_core.errors import (
     BudgetOverrunError,
     CollapsedAnswerError,
@@ -37,42 +37,40 @@ from tale_core.estimators import (
     RegressionEstimator,
     ZeroShotEstimator,
 )
-from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, Journal, UsageEvent
-from tale_core.flows import Outcome, arun, arun_many, run, run_many
+from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, Event, UsageEvent
+from tale_core.flows import arun, run
 from tale_core.method.calibration import Calibration, find_calibration
-from tale_core.method.elasticity import observe
 from tale_core.method.method import TaleMethod, as_estimator
+from tale_core.method.plan import Answer, Plan, observe
 from tale_core.method.policy import BudgetPolicy
-from tale_core.method.question import Answer, Plan, QuestionRun
+from tale_core.method.question import QuestionRun
 from tale_core.parsing import parse_budget
-from tale_core.prompts.self_budget import SelfBudget
 from tale_core.prompts.strategies import (
     Exemplar,
     ExemplarStrategy,
+    SelfBudget,
     Template,
     TemplateStrategy,
     get_strategy,
     register_strategy,
     strategy_names,
 )
-from tale_core.search.budget_search import SearchSettings, SearchTrace, replay_search, search_budget
+from tale_core.protocols import Estimator, Learner, Sink, Strategy
+from tale_core.search.budget_search import SearchSettings, SearchTrace, search_budget
 from tale_core.search.curves import BudgetRange, Point, Probe
+from tale_core.tokens import count_tokens, estimate_usage
 from tale_core.types import (
     ACall,
     Budget,
     Call,
     ControlSetting,
     Estimate,
-    Estimator,
     Flow,
     Framing,
     Grade,
-    Learner,
     Message,
     ModelCall,
     ModelReply,
-    Sink,
-    Strategy,
     Usage,
     Verdict,
 )
@@ -111,7 +109,6 @@ __all__ = [
     "Framing",
     "Grade",
     "InvalidValueError",
-    "Journal",
     "Learner",
     "Ledger",
     "LocalModelError",
@@ -156,7 +153,6 @@ __all__ = [
     "WeightsNotFoundError",
     "ZeroShotEstimator",
     "arun",
-    "arun_many",
     "as_estimator",
     "count_tokens",
     "estimate_usage",
@@ -165,7 +161,6 @@ __all__ = [
     "observe",
     "parse_budget",
     "register_strategy",
-    "replay_search",
     "run",
     "run_many",
     "search_budget",

@@ -1,22 +1,44 @@
-"""Public names that cost nothing until they are used (PEP 562), told from the package's stub."""
+"""Names that are imported when they are first used (PEP 562), and modules that have moved."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import importlib
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_MOVED = {
+    **dict.fromkeys(("arithmetic", "policy", "question"), "tale_core.method.{}"),
+    **dict.fromkeys(("ledger", "logs", "telemetry"), "tale_core.accounts.{}"),
+    **dict.fromkeys(("client", "model_families", "model_strings", "providers"), "tale_core.models.{}"),
+    **dict.fromkeys(("cli", "training"), "tale_lab.{}"),
+    "candidates": "tale_lab.tuning.candidates",
+    "curves": "tale_core.search.curves",
+    "elasticity": "tale_core.method.plan",
+    "engines": "tale_lab.runs.engines",
+    "evaluation": "from tale_lab (questions, results, runs, bench, curves)",
+    "exemplars": "tale_core.prompts.exemplars",
+    "harvest": "tale_lab.tuning.exemplar_mining",
+    "knobs": "tale_core.models.reasoning_controls",
+    "pace": "tale_core.flows",
+    "probing": "tale_core.search.graded_call",
+    "profile": "tale_core.method.calibration",
+    "tuning": "tale_lab.tuning.race",
+}
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's ``__getattr__`` and ``__dir__``.
 
-    Type checkers read the stub beside the package's file (``__init__.pyi``); so does this, and nobody has to
-    keep a second list.
+    The names are those of the stub beside the package's file (``__init__.pyi``), which type checkers read
+    too, so that there is one list.
 
     Args:
         package: The package's name.
@@ -53,3 +75,24 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
 def _in_order(name: str) -> tuple[int, str]:
     """Sort as ruff sorts ``__all__``: constants, then classes, then functions."""
     return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
+
+
+class MovedModules(MetaPathFinder):
+    """Answers an import of a former place with a sentence that names the present one.
+
+    Comes last on ``sys.meta_path``, so it sees only what nobody else has found.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        package, _, rest = fullname.partition(".")
+        if package != "tale_core" or not rest:
+            return None
+        name = rest.partition(".")[0]
+        if name not in _MOVED:
+            return None
+        raise ModuleNotFoundError(
+            f"{fullname} has moved: import {_MOVED[name].format(name)} instead", name=fullname
+        )

@@ -1,8 +1,8 @@
 """Fitting texts into a context budget by their relevance to a question, without a model call.
 
-Context is paid for on every call, and what does not bear on the question only distracts. Relevance is BM25
+Context is paid for on every call, and what is irrelevant to the question only distracts. Relevance is BM25
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, section 3), over the
-texts at hand; any other scorer can take its place.
+given texts; any other scorer can be used instead.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from tale_core.accounts.tokens import count_tokens
 from tale_core.errors import InvalidValueError
+from tale_core.tokens import count_tokens
 
 Scorer: TypeAlias = Callable[[str, Sequence[str]], Sequence[float]]
 """How relevant each text is to a question; larger is more, 0 is not at all."""
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 # A sentence ends after its punctuation and white space, after full-width punctuation, or at a line break.
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n+")
-# Over a handful of texts their rarity says nothing: they would count like the question's own words.
+# In a handful of texts these may happen to be rare, and would then count like the question's own words.
 _FUNCTION_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at be been but by can could did do does for from had has have he her his how i if in "
@@ -36,8 +36,8 @@ _FUNCTION_WORDS = frozenset(
         "what when where which who whom whose why will with would you your"
     )
 )
-_SATURATION = 1.5  # k1: how soon repeating a word stops to matter
-_LENGTH_SHARE = 0.75  # b: how much long texts are held back
+_SATURATION = 1.5  # k1: how soon repeating a word stops mattering
+_LENGTH_SHARE = 0.75  # b: how much long texts are penalised
 _GAP = " ... "
 
 
@@ -49,11 +49,11 @@ def fit_context(
     count: Callable[[str], int] = count_tokens,
     scorer: Scorer | None = None,
 ) -> list[Fitted]:
-    """Choose the texts, and the sentences of texts, that bear most on a question and fit into a budget.
+    """Choose the texts, and the sentences of texts, that are most relevant to a question and fit into a budget.
 
     Texts are taken whole in order of relevance while they fit; one that does not fit is cut down to its most
-    relevant sentences. What shares nothing with the question is left out, unless nothing shares anything: then
-    the first texts and sentences are kept, since whoever ordered them may know better.
+    relevant sentences. What shares no word with the question is left out, unless that is everything: then the
+    first texts and sentences are kept, since they may be in order of relevance already.
 
     Args:
         question: What the texts are to answer.

@@ -1,29 +1,29 @@
-"""Everything TALE raises by itself, as one tree.
+"""The errors that TALE raises, as one tree.
 
 ::
 
     TaleError
-    ├── InvalidValueError (ValueError)     a value that cannot be meant: budget 0, floor above ceiling
-    │   ├── UnknownStrategyError              a prompt strategy nobody registered
-    │   ├── UnknownModelError              a model string that names nothing we can open
-    │   └── DataError                      questions that cannot be read or cannot be graded
+    ├── InvalidValueError (ValueError)     an invalid value: budget 0, floor above ceiling
+    │   ├── UnknownStrategyError           a prompt strategy that is not registered
+    │   ├── UnknownModelError              a model string that names no known model
+    │   └── DataError                      questions that cannot be read or graded
     ├── NotAChatModelError (TypeError)     an object that cannot answer as a chat model
-    ├── UnexpectedReplyError (TypeError)   a model answered with something that is no message
+    ├── UnexpectedReplyError (TypeError)   a model answered with something that is not a message
     ├── MissingExtraError (ImportError)    an optional dependency; the message names the pip command
-    ├── PolicyViolationError               the policy says raise for what an answer did
+    ├── PolicyViolationError               an answer did what the policy says raise for
     │   ├── BudgetOverrunError             the answer took more tokens than asked for
     │   ├── CollapsedAnswerError           a bare answer where reasoning was asked for
-    │   ├── SlippedAnswerError             a calculation in the answer does not come out
+    │   ├── SlippedAnswerError             a calculation in the answer is wrong
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
-    ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
-    ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
-    ├── SpendingLimitError                 a measurement has spent what it was allowed to
-    ├── TrainingError                      a training that cannot start, or cannot lead anywhere
+    ├── TokenLimitExceededError            an agent used up the tokens of its run or thread
+    ├── EmptyAnswerError                   a model answered nothing in a measurement
+    ├── SpendingLimitError                 a measurement reached its spending limit
+    ├── TrainingError                      training cannot start, or cannot succeed
     ├── StoreError                         a results file that cannot be opened, read or written
-    ├── EngineError                        flows cannot run where they are to run, or failed there
-    ├── UnmeasuredUsageError               a figure was asked for that was not measured
+    ├── EngineError                        flows cannot run on the chosen engine, or failed there
+    ├── UnmeasuredUsageError               a requested figure was not measured
     └── LocalModelError                    the embedded model
-        ├── WeightsNotFoundError           no weights anywhere; lists every way to get them
+        ├── WeightsNotFoundError           no weights found; lists every way to get them
         ├── CorruptWeightsError            a file whose digest is not the published one
         └── ServerError                    the embedded server did not start, or is gone
 
@@ -45,11 +45,11 @@ _shorten.maxstring = _shorten.maxother = _MOST_CHARACTERS
 
 
 class TaleError(Exception):
-    """Base of every error that TALE raises by itself."""
+    """Base of every error that TALE raises."""
 
 
 class InvalidValueError(TaleError, ValueError):
-    """A value that cannot be meant; the message shows it and says what is allowed."""
+    """An invalid value; the message shows it and says what is allowed."""
 
     @classmethod
     def from_validation(cls, owner: str, error: ValidationError) -> Self:
@@ -79,11 +79,11 @@ class UnknownStrategyError(InvalidValueError):
 
 
 class UnknownModelError(InvalidValueError):
-    """A model string that names nothing that can be opened."""
+    """A model string that names no known model."""
 
 
 class DataError(InvalidValueError):
-    """Questions that cannot be read or cannot be graded; the message names the file and the line."""
+    """Questions that cannot be read or graded; the message names the file and the line."""
 
 
 class NotAChatModelError(TaleError, TypeError):
@@ -110,16 +110,16 @@ class MissingExtraError(TaleError, ImportError):
         self.extra = extra
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
-        """Return how to build it again: an exception is otherwise rebuilt from its message."""
+        """Return how to rebuild it: pickle would otherwise pass the message as the only argument."""
         return type(self), (self.package, self.extra)
 
 
 class PolicyViolationError(TaleError):
-    """The policy says raise for what an answer did; the answer itself is in ``text``.
+    """An answer did what the policy says ``raise`` for; the answer itself is in ``text``.
 
     Args:
         message: What happened, with the figures.
-        text: The model's answer: paid for, so never thrown away.
+        text: The model's answer: it was paid for, so it is never thrown away.
     """
 
     def __init__(self, message: str, *, text: str = "") -> None:
@@ -140,23 +140,23 @@ class TruncatedAnswerError(PolicyViolationError):
 
 
 class SlippedAnswerError(PolicyViolationError):
-    """A calculation in the answer does not come out."""
+    """A calculation in the answer is wrong."""
 
 
 class TokenLimitExceededError(TaleError):
-    """An agent has used up the tokens that its run or its thread may take, and is set to fail then."""
+    """An agent used up the tokens of its run or its thread, and is set to fail then."""
 
 
 class EmptyAnswerError(TaleError):
-    """A model answered nothing where an answer is to be measured: a failed call, not a wrong answer."""
+    """A model answered nothing in a measurement: a failed call, not a wrong answer."""
 
 
 class SpendingLimitError(TaleError):
-    """A measurement has spent what it was allowed to; everything answered by then is kept."""
+    """A measurement reached its spending limit; everything answered by then is kept."""
 
 
 class TrainingError(TaleError):
-    """A training that cannot start on this model or this machine, or that cannot lead anywhere."""
+    """Training cannot start on this model or this machine, or cannot succeed."""
 
 
 class StoreError(TaleError):
@@ -164,11 +164,11 @@ class StoreError(TaleError):
 
 
 class EngineError(TaleError):
-    """Flows cannot run where they are to run, or failed there with an error that cannot be sent back whole."""
+    """Flows cannot run on the chosen engine, or failed there with an error that cannot be sent back whole."""
 
 
 class UnmeasuredUsageError(TaleError):
-    """A figure was asked for that rests on calls whose usage no provider reported."""
+    """A requested figure rests on calls whose usage no provider reported."""
 
 
 class LocalModelError(TaleError):

@@ -9,7 +9,7 @@ from tale_core.types import Control, CountSource, FinishReason, Record, Role, Us
 
 
 class ElasticityKind(str, Enum):
-    """How an answer or an estimate departed from what the budget intends."""
+    """How an answer or an estimate departed from its budget."""
 
     OVERRUN = "overrun"
     """The answer took more than budget x (1 + tolerance)."""
@@ -99,5 +99,4 @@ class ElasticityEvent(Record):
 
 
 Event: TypeAlias = BudgetEvent | UsageEvent | ElasticityEvent
-Journal: TypeAlias = list[Event]
-"""Where a flow writes its events, in order; adapters drain it into their framework's channels."""
+"""Anything that is recorded about a question."""

@@ -74,7 +74,7 @@ class ScriptedModel:
         """Answer one call.
 
         Raises:
-            AssertionError: The script has come to its end.
+            AssertionError: The script has no more lines.
         """
         with self._lock:
             self.calls.append(call)

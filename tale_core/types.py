@@ -1,4 +1,4 @@
-"""The data that flows exchange with whoever runs them, and the Protocols of their parts.
+"""The data that flows exchange with whoever runs them.
 
 All data is frozen and keyword-only. Token counts are *output tokens as the provider counts them* unless a
 field says otherwise, and every count knows whether it was measured or estimated.
@@ -7,14 +7,11 @@ field says otherwise, and every count knows whether it was measured or estimated
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from tale_core.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from tale_core.events import ElasticityEvent, Event
 
 T = TypeVar("T")
 
@@ -90,21 +87,21 @@ class Budget(Record):
     source: str = "none"
     """Who chose it: an estimator's name, ``fallback``, ``none``, ..."""
     estimate: int | None = None
-    """What the estimator said before the policy had its say, in output tokens."""
+    """The estimate before the policy's multiplier and bounds, in output tokens."""
 
 
 class Estimate(Record):
-    """What an estimator makes of a question."""
+    """An estimator's answer to one question."""
 
     tokens: int | None = Field(default=None, ge=1)
     """Estimated output tokens; None when the estimator has no usable answer."""
     source: str
     """The estimator's name."""
     exact: bool = False
-    """Whether somebody named this very number, so that no multiplier and no bound applies to it."""
+    """Whether the user chose this number, so that no multiplier and no bound applies to it."""
     calibrated: bool = False
-    """Whether the number was fitted to what answers cost under this policy's budgets, so that its multiplier is
-    in it already; the bounds still apply."""
+    """Whether the number was learned from answers under this policy, so that the multiplier is in it already;
+    the bounds still apply."""
     detail: str = ""
     """Why there is no number, for the event; never prompt text."""
 
@@ -120,8 +117,8 @@ class Framing(Record):
     """What a strategy puts around a question; the question itself is never rewritten."""
 
     examples: tuple[Message, ...] = ()
-    """Worked examples as turns of their own, user and assistant by turns, right before the question: chat
-    models imitate their own turns far better than examples inside a message. Constant per budget."""
+    """Worked examples as user and assistant messages by turns, right before the question: chat models imitate
+    their own messages far better than examples inside one. Constant per budget."""
     before: str = ""
     """Text before the question: constant per budget, so that servers can reuse the cached prefix."""
     after: str = ""
@@ -136,7 +133,7 @@ class Framing(Record):
         return (*self.examples, Message(role="user", content=self.apply(question)))
 
     def inline(self) -> Framing:
-        """Return the same framing with the examples written into ``before``, for channels of plain text."""
+        """Return the same framing with the examples written into ``before``, for completion models."""
         if not self.examples:
             return self
         shown = "\n\n".join(example.content for example in self.examples)
@@ -209,7 +206,7 @@ class ModelReply(Record):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer came to an end: it did not turn to tools, and nobody left its stream."""
+        """Whether this is a whole answer: neither a tool call nor a stream that the caller left early."""
         return self.finish_reason not in {"tool_calls", "closed"}
 
 
@@ -228,94 +225,3 @@ Verdict: TypeAlias = Literal["correct", "wrong", "unreadable"]
 
 Grade: TypeAlias = Callable[[str], "Verdict | bool | Flow[Verdict]"]
 """Grades the text of one answer to one known question; a flow where grading takes model calls."""
-
-
-@runtime_checkable
-class Estimator(Protocol):
-    """Anything that can say how many output tokens the answer to a question needs."""
-
-    @property
-    def name(self) -> str:
-        """A short name, used as the budget's ``source``."""
-
-    def estimate(self, question: str) -> Flow[Estimate]:
-        """Plan the estimate of one question.
-
-        Args:
-            question: The question alone, as the user asked it.
-
-        Returns:
-            A flow that yields the model calls it needs (perhaps none) and returns an `Estimate`.
-        """
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """An estimator that learns from what answers really cost."""
-
-    @property
-    def name(self) -> str:
-        """A short name, as of any estimator."""
-
-    def learn(self, question: str, budget: Budget, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
-        """Take in one answer that came to its end. Called from several threads at once.
-
-        Args:
-            question: What the estimator was shown.
-            budget: The budget under which the question was asked; its ``source`` says who chose it.
-            usage: What the answer cost.
-            events: What the answer showed.
-        """
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """Anything that takes the records of a ledger as they come: an exporter, a log, another ledger."""
-
-    def record(self, event: Event) -> None:
-        """Take one record. Called from several threads at once, in the course of somebody's question: be quick.
-
-        Args:
-            event: A budget, a usage or an elasticity event.
-        """
-
-
-@runtime_checkable
-class Strategy(Protocol):
-    """A way to ask a question under a budget."""
-
-    @property
-    def name(self) -> str:
-        """The name under which the strategy is registered."""
-
-    @property
-    def budgeted(self) -> bool:
-        """Whether the prompt carries a budget; if not, no estimator is run."""
-
-    @property
-    def reasons(self) -> bool:
-        """Whether the prompt asks for reasoning, so that a bare answer is a collapse."""
-
-    def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
-        """Return what to put around the question.
-
-        Args:
-            question: The question, for strategies that look at it (its language, say).
-            budget: Output tokens to ask for; None asks for reasoning without a budget.
-            language: ``"en"``, ``"zh"``, ... or ``"auto"`` to follow the question's script.
-        """
-
-
-@runtime_checkable
-class SelfBudgeting(Protocol):
-    """A strategy under which the model states a budget itself, at the head of its answer."""
-
-    def stated_budget(self, text: str) -> int | None:
-        """Read the budget from an answer.
-
-        Args:
-            text: The answer.
-
-        Returns:
-            Output tokens, at least 1; None when the answer states none.
-        """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
-    from tale_core.method.question import Answer, Plan
+    from tale_core.method.plan import Answer, Plan
     from tale_core.types import Flow, ModelCall, ModelReply
     from tale_langchain._config import Wiring
 

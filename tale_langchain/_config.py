@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from langchain_core.runnables import Runnable
 
 from tale_core.errors import InvalidValueError
-from tale_core.estimators import ZeroShotEstimator
-from tale_core.method.calibration import find_calibration
-from tale_core.method.method import TaleMethod
+from tale_core.method.method import TaleMethod, as_estimator
 from tale_core.models.providers import named_server
 from tale_langchain._model_loading import open_model
 from tale_langchain._models import EstimatorModel, at_head, calling, name_of, rebuilt, requests_of
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
     from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 
@@ -113,13 +111,14 @@ class Wiring(NamedTuple):
         if isinstance(estimator, (str, Runnable)):
             other = open_model(estimator)
             _check_bare(other)
-            estimating, estimator = EstimatorModel(other), ZeroShotEstimator()
+            estimating, estimator = EstimatorModel(other), as_estimator(None)
         method = TaleMethod(
             estimator=estimator,
             policy=policy,
             strategy=strategy,
             language=language,
-            calibration=find_calibration(calibration, model_name=name_of(model)),
+            calibration=calibration,
+            model_name=name_of(model),
         )
         return cls(method, ModelControls(model, reasoning_control), estimating, estimator_sees)
 

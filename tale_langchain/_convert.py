@@ -16,8 +16,8 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 
-from tale_core.accounts.tokens import estimate_usage
 from tale_core.errors import InvalidValueError, UnexpectedReplyError
+from tale_core.tokens import estimate_usage
 from tale_core.types import Message, ModelReply, Usage
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
 from tale_core.prompts.strategies import get_strategy, strategy_names
-from tale_core.types import Strategy
+from tale_core.protocols import Strategy
 from tale_langchain._models import requests_of
 
 _PLAIN = (str, int, float, bool, type(None))

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
-from tale_core.loop_fairness import turn
+from tale_core.flows import turn
 from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
 from tale_langchain._graph import stream_writer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
 
-    from tale_core.method.question import Answer, Plan
+    from tale_core.method.plan import Answer, Plan
     from tale_core.types import ControlSetting, Framing, ModelCall, ModelReply
     from tale_langchain._config import Wiring
     from tale_langchain._models import ChatRunnable
@@ -87,7 +87,7 @@ class Turn:
             question_id=question_id,
             context=transcript_of(messages) if sees_all else None,
             control=self._reasoner.control(kwargs),
-            journaled=manager is not None or self._write is not None,
+            record_events=manager is not None or self._write is not None,
         )
         self._messages = messages
         # Sync or async as the methods that use it are: `call` and `dispatch`, or `acall` and `adispatch`.
@@ -116,13 +116,13 @@ class Turn:
 
     def dispatch(self) -> None:
         """Pass new events on as custom events."""
-        if self.run.journal:
+        if self.run.events:
             for name, data in self._events():
                 self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
 
     async def adispatch(self) -> None:
         """Pass new events on as custom events, asynchronously."""
-        if self.run.journal:
+        if self.run.events:
             for name, data in self._events():
                 await self._manager.get_child().on_custom_event(name, data, run_id=self._manager.run_id)
 

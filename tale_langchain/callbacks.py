@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from tale_core.accounts.ledger import Ledger
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from tale_core.accounts.ledger import Ledger
 
 _EVENTS: dict[str, type[Event]] = {kind.name: kind for kind in (BudgetEvent, UsageEvent, ElasticityEvent)}
 
@@ -38,7 +39,11 @@ class TALECallbackHandler(BaseCallbackHandler):
     """Recording is quick and locked: a thread per event, as async callbacks get by default, would cost more."""
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        self.ledger = Ledger() if ledger is None else ledger
+        if ledger is None:
+            from tale_core.accounts.ledger import Ledger  # noqa: PLC0415  # chains without a handler need none
+
+            ledger = Ledger()
+        self.ledger = ledger
 
     @property
     def ignore_llm(self) -> bool:

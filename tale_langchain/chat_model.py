@@ -15,9 +15,8 @@ from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
 from pydantic import Field, PrivateAttr, ValidationError
 
-from tale_core import loop_fairness
 from tale_core.errors import InvalidValueError
-from tale_core.flows import arun, run
+from tale_core.flows import arun, run, turn
 from tale_core.method.policy import BudgetPolicy  # noqa: TC001  # as above
 from tale_core.models.reasoning_controls import ReasoningControl  # noqa: TC001  # pydantic reads the fields' types
 from tale_langchain._config import Budgeting, Wiring
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from tale_core.method.calibration import Calibration
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 
@@ -222,7 +221,7 @@ class ChatTALE(Budgeting, StandIn):
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer several conversations; takes, returns and raises as `BaseChatModel.agenerate`."""
-        await loop_fairness.turn()
+        await turn()
         return await super().agenerate(messages, *args, **kwargs)
 
     def stream(

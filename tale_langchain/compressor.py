@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
-from tale_core.accounts.tokens import count_tokens
-from tale_core.context import fit_context
 from tale_core.errors import InvalidValueError
+from tale_core.tokens import count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +78,8 @@ class TALEDocumentCompressor(BaseDocumentCompressor):
         Returns:
             The documents kept, in their order; empty when not even one relevant sentence fits.
         """
+        from tale_core.context import fit_context  # noqa: PLC0415  # chains without documents need none
+
         del callbacks
         texts = [document.page_content for document in documents]
         fitted = fit_context(query, texts, self.budget, count=self._count, scorer=self._scorer)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tale_core.method.calibration import Calibration
     from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
 _KEPT = 8

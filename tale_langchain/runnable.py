@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
     from tale_core.method.calibration import Calibration
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
 
 F = TypeVar("F", bound=Callable[..., Any])
 

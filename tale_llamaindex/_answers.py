@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tale_core.accounts.tokens import estimate_usage
+from tale_core.tokens import estimate_usage
 from tale_core.types import FinishReason, ModelReply, Usage
 from tale_llamaindex._convert import checked, finish_of, model_of, raw_text_of, usage_of, visible
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tale_core.flows import arun, run
-from tale_core.loop_fairness import turn
+from tale_core.flows import arun, run, turn
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._convert import to_messages
 

@@ -9,9 +9,7 @@ from uuid import uuid4
 from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms import LLM
 
-from tale_core.estimators import ZeroShotEstimator
-from tale_core.method.calibration import find_calibration
-from tale_core.method.method import TaleMethod
+from tale_core.method.method import TaleMethod, as_estimator
 from tale_llamaindex._calls import arun_flow, quiet_request, run_flow
 from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
@@ -26,7 +24,8 @@ if TYPE_CHECKING:
     from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
     from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.types import ChooseControl, Estimator, ModelCall, Strategy
+    from tale_core.protocols import Estimator, Strategy
+    from tale_core.types import ChooseControl, ModelCall
     from tale_llamaindex._calls import Request
 
 
@@ -70,13 +69,14 @@ class Setup:
         estimator = options.get("estimator")
         estimator_llm = llm
         if isinstance(estimator, str | LLM):
-            estimator_llm, estimator = open_llm(estimator), ZeroShotEstimator()
+            estimator_llm, estimator = open_llm(estimator), as_estimator(None)
         method = TaleMethod(
             estimator=estimator,
             policy=options.get("policy"),
             strategy=options.get("strategy"),
             language=options.get("language", "auto"),
-            calibration=find_calibration(options.get("calibration"), model_name=name_of(llm)),
+            calibration=options.get("calibration"),
+            model_name=name_of(llm),
         )
         reasoner = ModelControls(llm, options.get("reasoning_control", "auto"))
         # A server that was named stands behind this LLM, not behind another one that estimates.

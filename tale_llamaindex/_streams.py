@@ -9,7 +9,7 @@ from tale_llamaindex._answers import Gathering
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from tale_core.method.question import Answer, Plan
+    from tale_core.method.plan import Answer, Plan
     from tale_llamaindex._calls import Request
     from tale_llamaindex._convert import Response
     from tale_llamaindex._tracking import Question

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from tale_core.accounts.ledger import Ledger
     from tale_core.events import ElasticityKind, Event
-    from tale_core.method.question import Answer, Plan, QuestionRun
+    from tale_core.method.plan import Answer, Plan
+    from tale_core.method.question import QuestionRun
     from tale_core.types import ModelReply, T
 
 _KEPT = 512
@@ -101,7 +102,7 @@ class Question:
         budget = None if self.plan is None else self.plan.budget.tokens
         event = ElasticityEvent(question_id=self.id, kind=kind, budget=budget, detail=detail)
         with self._lock:
-            self.run.journal.append(event)
+            self.run.events.append(event)
             self.emit()
 
     def follow(self, ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.prompts import BasePromptTemplate
 
-    from tale_core.method.question import Answer, Plan
+    from tale_core.method.plan import Answer, Plan
     from tale_core.types import Flow, Framing, ModelCall
     from tale_llamaindex._setup import Setup
     from tale_llamaindex._tracking import Question

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
     from tale_core.method.calibration import Calibration
+    from tale_core.method.plan import Plan
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.method.question import Plan
     from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
 
 # What an LLM is set up with; the wrapper and the LLM inside always agree on it.

@@ -8,9 +8,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from pydantic import PrivateAttr
 
-from tale_core.accounts.tokens import count_tokens
 from tale_core.context import fit_context
 from tale_core.errors import InvalidValueError
+from tale_core.tokens import count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import BaseSynthesizer
 
 from tale_core.errors import InvalidValueError
-from tale_core.loop_fairness import turn
+from tale_core.flows import turn
 from tale_llamaindex._models import open_llm
 from tale_llamaindex.synthesizer import TALESynthesizer, planned
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question
 

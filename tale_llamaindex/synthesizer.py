@@ -17,7 +17,7 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
-from tale_core.loop_fairness import turn
+from tale_core.flows import turn
 from tale_llamaindex._division import Ask, Chunks, Division, divide
 from tale_llamaindex._models import open_llm
 from tale_llamaindex._setup import Setup
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Strategy
+    from tale_core.protocols import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._tracking import Question
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from simulated_loop import SimulatedLoop
 
-from tale_core import loop_fairness
+from tale_core import flows
 from tale_core.errors import WeightsNotFoundError
 from tale_core.local import SMALL_MODEL, serve
 
@@ -45,7 +45,7 @@ def loopback() -> str:
 def simulated_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedLoop]:
     """An event loop with simulated time, by which the plugin's pace goes, too."""
     loop = SimulatedLoop()
-    monkeypatch.setattr(loop_fairness, "time", loop)
+    monkeypatch.setattr(flows, "time", loop)
     yield loop
     loop.close()
 

@@ -1,21 +1,26 @@
-"""Role-aware token accounting: what estimating cost, what answering cost, and what that saved."""
+"""Token accounting by role: what estimating cost, what answering cost, and what that saved."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import logging
 import operator
 import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from tale_core.accounts.logs import LOGGER
 from tale_core.errors import InvalidValueError, UnmeasuredUsageError
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
-from tale_core.types import CountSource, Record, Role, Sink, Usage
+from tale_core.protocols import Sink
+from tale_core.types import CountSource, Record, Role, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+LOGGER = logging.getLogger("tale")
+"""The logger of this package. It is silent unless the application adds a handler."""
+LOGGER.addHandler(logging.NullHandler())
 
 _Key: TypeAlias = tuple[Role, CountSource]
 
@@ -65,12 +70,12 @@ class Ledger:
     Args:
         keep: How many calls and events to keep one by one, each; None keeps all. Totals always cover
             everything ever recorded.
-        sinks: Who else takes each record, after the ledger has it: an `OpenTelemetrySink`, a `LoggingSink`,
-            another ledger. What a sink raises is logged once and disturbs nobody. Copies and pickles carry
-            the records and no sinks, so that nothing is exported twice.
+        sinks: What else receives each record, after the ledger: an `OpenTelemetrySink`, a `LoggingSink`,
+            another ledger. A sink's exception is logged once and not raised. Copies and pickles have the
+            records and no sinks, so that nothing is exported twice.
 
     Raises:
-        InvalidValueError: ``keep`` is below 1, or a sink takes no records.
+        InvalidValueError: ``keep`` is below 1, or a sink has no ``record`` method.
     """
 
     def __init__(self, *, keep: int | None = None, sinks: Iterable[Sink] = ()) -> None:
@@ -93,7 +98,7 @@ class Ledger:
             self._kinds: Counter[str] = Counter()
 
     def record(self, event: Event) -> None:
-        """Add one event of any of the three kinds, and hand it on to the sinks."""
+        """Add one event of any of the three kinds, and pass it on to the sinks."""
         with self._lock:
             self._add(event)
         for sink in self._sinks:
@@ -148,7 +153,7 @@ class Ledger:
     def savings(self, baseline: int | Usage | Ledger, *, count_estimates: bool = False) -> Savings:
         """Compare with what the same questions took without TALE, net of the estimator.
 
-        Grading answers (the role ``"judge"``) is no part of their price, and left out on both sides.
+        Grading answers (the role ``"judge"``) is not part of their cost, and left out on both sides.
 
         Args:
             baseline: Output tokens without TALE: a number, a usage, or the ledger of a vanilla run.
@@ -203,7 +208,7 @@ class Ledger:
             self._budgets.append(event)
 
     def _hand_on(self, event: Event, sink: Sink) -> None:
-        """Give an event to a sink; the question that it is about is worth more than its export."""
+        """Pass an event to a sink; a failed export must not fail the question."""
         try:
             sink.record(event)
         except Exception as exc:  # noqa: BLE001  # whatever a sink does
@@ -225,8 +230,8 @@ class Ledger:
         counts = (self._counts[key], total.input_tokens, total.output_tokens)
         return (role, *map(str, counts), thinking, _COUNTED[source])
 
-    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry; no more can the
-    # connections of most sinks. The copies keep the containers still while they are walked.
+    # A lock cannot be pickled or deep-copied, nor can the connections of most sinks, and frameworks do both to
+    # what they carry. The containers are copied so that they do not change while pickle reads them.
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             state = {name: copy.copy(value) for name, value in self.__dict__.items() if name != "_lock"}

@@ -1,10 +1,11 @@
-"""What TALE logs: nothing, until somebody gives a ledger a `LoggingSink` and turns the logger ``tale`` on."""
+"""LoggingSink: a ledger's records as log lines. Without one, TALE logs only that a sink failed."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tale_core.accounts.ledger import LOGGER
 from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, UsageEvent
 
 if TYPE_CHECKING:
@@ -13,11 +14,7 @@ if TYPE_CHECKING:
 _Line: TypeAlias = tuple[int, str, tuple[Any, ...]]
 """Level, message and its arguments: apart, so that tools can group lines by their message."""
 
-LOGGER = logging.getLogger("tale")
-"""The logger of everything here. Without a handler of the application's own it is silent."""
-LOGGER.addHandler(logging.NullHandler())
-
-# These leave a doubtful answer, or an estimate that was paid for in vain; the others only cost or save tokens.
+# These mean a doubtful answer or a wasted estimate; the others only cost or save tokens.
 _WARNINGS = {
     ElasticityKind.COLLAPSE,
     ElasticityKind.TRUNCATED,
@@ -29,8 +26,8 @@ _WARNINGS = {
 class LoggingSink:
     """Writes budgets and calls at DEBUG, and elasticity at INFO or, where an answer is doubtful, at WARNING.
 
-    Prompts, answers and keys are in no record and so in no line. Each line carries its whole record as plain
-    data in ``extra["tale"]``, for formatters that write JSON.
+    Records hold no prompts, answers or keys, so neither does the log. Each line carries its whole record as
+    plain data in ``extra["tale"]``, for formatters that write JSON.
 
     Args:
         logger: Where to write; None for the logger ``tale``.

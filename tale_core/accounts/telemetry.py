@@ -1,9 +1,9 @@
-"""Export of what a ledger records to OpenTelemetry: metrics, and events on the spans that are under way.
+"""Export of a ledger's records to OpenTelemetry: metrics, and events on the current span.
 
 Names under ``gen_ai.`` are those of the semantic conventions 1.41.1, the last release that has them. They have
 moved to open-telemetry/semantic-conventions-genai, which has released nothing yet (November 2026) and plans
 counters in place of the histogram of tokens; backends read the histogram. What the conventions have no name
-for stands under ``tale.``.
+for is under ``tale.``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OpenTelemetrySink:
     ``tale.budget.utilization``, what an answer took as a share of its budget; and ``tale.elasticity.events`` by
     kind. No attribute of a metric differs from question to question.
 
-    Each record is also an event on the span that is under way, if one is. Such events carry tokens, but the
+    Each record is also an event on the current span, if there is one. Such events carry tokens, but the
     span gets no attribute of usage: an instrumentation of the model or the framework sets those, and backends
     sum them up. Where another instrumentation reports ``gen_ai.client.token.usage`` too, drop one of the two
     with a view on the meter ``tale``, or tell them apart by ``tale.role``. Prompts, answers and keys are in no
@@ -99,33 +99,18 @@ class OpenTelemetrySink:
             self._departed(event)
 
     def _instrument(self, meter: Meter) -> None:
-        self._tokens = _histogram(
-            meter,
-            "gen_ai.client.token.usage",
-            "{token}",
-            "Number of input and output tokens used.",
-            _TOKEN_BOUNDS,
-        )
-        self._seconds = _histogram(
-            meter, "gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECOND_BOUNDS
-        )
-        self._reasoning = _histogram(
-            meter,
-            "tale.reasoning.tokens",
-            "{token}",
-            "Output tokens spent thinking, where known.",
-            _TOKEN_BOUNDS,
-        )
-        self._budgets = _histogram(
-            meter,
-            "tale.budget.tokens",
-            "{token}",
-            "Output tokens that questions were asked under.",
-            _TOKEN_BOUNDS,
-        )
-        self._utilization = _histogram(
-            meter, "tale.budget.utilization", "1", "Output tokens of an answer by its budget.", _SHARE_BOUNDS
-        )
+        def histogram(name: str, unit: str, description: str, bounds: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+
+        used, took = "Number of input and output tokens used.", "GenAI operation duration."
+        self._tokens = histogram("gen_ai.client.token.usage", "{token}", used, _TOKEN_BOUNDS)
+        self._seconds = histogram("gen_ai.client.operation.duration", "s", took, _SECOND_BOUNDS)
+        thinking = "Output tokens spent thinking, where known."
+        self._reasoning = histogram("tale.reasoning.tokens", "{token}", thinking, _TOKEN_BOUNDS)
+        budgets = "Output tokens that questions were asked under."
+        self._budgets = histogram("tale.budget.tokens", "{token}", budgets, _TOKEN_BOUNDS)
+        share = "Output tokens of an answer by its budget."
+        self._utilization = histogram("tale.budget.utilization", "1", share, _SHARE_BOUNDS)
         self._departures = meter.create_counter(
             "tale.elasticity.events", "{event}", "Answers and estimates that departed from what budgets intend."
         )
@@ -189,13 +174,13 @@ class OpenTelemetrySink:
         )
 
     def _tell(self, name: str, attributes: Attributes) -> None:
-        """Add an event to the span under way; where there is none, the metrics tell it alone."""
+        """Add an event to the current span, if there is one."""
         span = self._trace.get_current_span()
         if span.is_recording():
             span.add_event(name, _present(attributes))
 
     def _span(self, event: UsageEvent, attributes: Attributes) -> None:
-        """Make the span of a call that is over: it ends now, and began as long ago as the call took."""
+        """Make the span of a call that is over: it ends now, and began when the call did."""
         end = time.time_ns()
         span = self._tracer.start_span(
             f"{_OPERATION} {event.model}" if event.model else _OPERATION,
@@ -204,10 +189,6 @@ class OpenTelemetrySink:
             start_time=end - round((event.seconds or 0.0) * _NANOSECONDS),
         )
         span.end(end)
-
-
-def _histogram(meter: Meter, name: str, unit: str, description: str, bounds: tuple[float, ...]) -> Histogram:
-    return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
 
 
 def _call_attributes(event: UsageEvent) -> Attributes:

@@ -1,55 +1,49 @@
-"""The adaptive estimator: learns on the job what its answers cost, and saves the extra call once it knows."""
+"""The adaptive estimator: learns from use what answers cost, and saves the extra call once it knows."""
 
 from __future__ import annotations
 
 import copy
+import math
 import random
 import threading
-import warnings
-from pathlib import Path
-from typing import Any, Literal
+from collections import deque
+from statistics import fmean, variance
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from tale_core.errors import InvalidValueError, StoreError
-from tale_core.estimators.features import FEATURES
-from tale_core.estimators.learner import Apprentice, ApprenticeState
-from tale_core.events import ElasticityEvent, ElasticityKind
-from tale_core.files import replace_file
-from tale_core.types import Budget, Estimate, Estimator, Flow, Record, Usage
+from tale_core.errors import InvalidValueError
+from tale_core.estimators.features import text_features
+from tale_core.estimators.online import OnlineRegression
+from tale_core.events import ElasticityKind
+from tale_core.protocols import Estimator
+from tale_core.types import Estimate, Record
 
-_VERSION = 1
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tale_core.events import ElasticityEvent
+    from tale_core.types import Budget, Flow, Usage
+
 _SEPARATOR = "/"
 _SMALLEST_WINDOW = 20
-_LOCKS = {"_lock", "_file_lock"}
-# What such an answer cost says nothing about what the question takes.
+# The cost of such an answer says nothing about what the question takes.
 _NO_MEASURE = {ElasticityKind.COLLAPSE, ElasticityKind.TRUNCATED}
-
-
-class AdaptiveState(Record):
-    """What the file of an `AdaptiveEstimator` holds."""
-
-    version: int
-    """Version of the file's layout."""
-    start: str
-    """Name of the estimator that it started with."""
-    quantile: float
-    """The share of answers that its budgets are to cover."""
-    features: tuple[str, ...]
-    """What it counts in a question."""
-    saved_calls: int
-    """Questions that were given a budget without asking the start."""
-    apprentice: ApprenticeState
-    """What was learned."""
+# Standard errors beyond which a difference counts. Many, because the test is repeated after every answer.
+_SURE = 3.0
+# To take over, the learned budgets' mean loss must be at most this share of the start's.
+_MARGIN = 0.9
+# A loss counts at most this much: one answer that ran away must not decide.
+_WORST = 2.0
 
 
 class AdaptiveStatus(Record):
     """How an `AdaptiveEstimator` is doing."""
 
     in_charge: Literal["start", "learned"]
-    """Whose estimates are used, but for the exploration."""
+    """Whose estimates are used, except for exploration."""
     answers: int = Field(ge=0)
-    """Answers learned from since the last start."""
+    """Answers learned from since it last started over."""
     learned_loss: float | None
     """Mean pinball loss of the learned predictions over the window, in logarithms of tokens."""
     start_loss: float | None
@@ -61,21 +55,21 @@ class AdaptiveStatus(Record):
 
 
 class AdaptiveEstimator:
-    """Starts with another estimator, learns what its answers really cost, and takes over when it is better.
+    """Starts with another estimator, learns what its answers cost, and takes over when it is better.
 
-    What it learns is the real cost of an answer under the start's budgets, from the question's text alone.
-    That is not the optimal budget, which takes searching with a known answer: it learns to do without the
-    extra call what the start does with it, corrected for what answers really took. It learns nothing from
-    answers under a budget of its own, so that it cannot talk itself into ever smaller or larger ones, and
-    nothing from answers that overran, collapsed or were cut.
+    It learns the cost of an answer under the start's budgets, from the question's text alone. That is not the
+    optimal budget, which takes a search with a known answer: it learns to do without the extra call what the
+    start does with it. It learns nothing from answers under its own budgets, since those would confirm
+    themselves until they run away, and nothing from answers that collapsed or were cut.
 
-    *Better* means: over the last ``window`` answers that it could learn from, the mean pinball loss of its
-    predictions, made before the answers, is at most nine tenths of the loss of the start's budgets, and less
-    by three standard errors. In charge, it hands back and learns anew when its budgets go worse than the
-    start's did (overruns and collapses included), or when the start is better where it is still asked, again
-    by three standard errors. Losses are taken of logarithms, so that a factor counts the same at any length.
+    The rule: it *takes over* when, over the last ``window`` answers that it learned from, the mean pinball loss
+    of its predictions, each made before the answer, is at most nine tenths of that of the start's budgets, and
+    smaller by three standard errors. It *hands back* and starts over when, by three standard errors, the start
+    is better where it is still asked, or its own budgets do worse than the start's did or than they used to.
+    Losses are taken of logarithms, so that a factor counts the same at any length.
 
-    Only answers whose tokens the provider reported count. Safe under threads; one process for each file.
+    Only answers whose tokens the provider reported count. Safe under threads. Pickle it to keep what it
+    learned.
 
     Args:
         start: The estimator to start with, to explore with, and to hand back to.
@@ -83,11 +77,10 @@ class AdaptiveEstimator:
         window: How many answers are compared, at least 20.
         explore: Share of the questions that still go to the start once it has taken over.
         memory: After about this many answers an old one has lost most of its weight.
-        path: JSON file that it resumes from and writes after every answer it learns from; None keeps nothing.
         seed: Makes the exploration repeatable.
 
     Raises:
-        InvalidValueError: A value out of bounds, or a file that is foreign or belongs to another start.
+        InvalidValueError: A value is out of bounds.
 
     Example:
         >>> from tale_core import TaleMethod, ZeroShotEstimator, run
@@ -107,7 +100,6 @@ class AdaptiveEstimator:
         window: int = 50,
         explore: float = 0.05,
         memory: float = 500,
-        path: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
         _check(start, quantile, window, explore, memory)
@@ -116,17 +108,16 @@ class AdaptiveEstimator:
         self.window = window
         self.explore = explore
         self.memory = memory
-        self.path = None if path is None else Path(path)
         self._random = random.Random(seed)  # noqa: S311  # exploration, no secret
-        self._lock, self._file_lock = threading.Lock(), threading.Lock()
-        state = None if self.path is None else _read(self.path, start.name, quantile)
-        self._saved_calls = 0 if state is None else state.saved_calls
-        self._apprentice = Apprentice(
-            quantile=quantile,
-            window=window,
-            memory=memory,
-            state=None if state is None else state.apprentice,
-        )
+        self._lock = threading.Lock()
+        self._takeovers = self._saved_calls = 0
+        self._in_charge = False
+        # Losses of the prediction and of the start's budget on the same answers, all budgeted by the start.
+        self._pairs: deque[tuple[float, float]] = deque(maxlen=window)
+        # Losses of its own budgets since it took over: the latest, and the first full window.
+        self._own: deque[float] = deque(maxlen=window)
+        self._usual: tuple[float, ...] = ()
+        self._regression = OnlineRegression(quantile=quantile, memory=memory)
 
     @property
     def name(self) -> str:
@@ -137,67 +128,85 @@ class AdaptiveEstimator:
     def status(self) -> AdaptiveStatus:
         """How it is doing."""
         with self._lock:
-            own, start = self._apprentice.contest.losses
+            own, start = self._losses()
             return AdaptiveStatus(
-                in_charge="learned" if self._apprentice.in_charge else "start",
-                answers=self._apprentice.regression.count,
-                learned_loss=own,
-                start_loss=start,
-                takeovers=self._apprentice.takeovers,
+                in_charge="learned" if self._in_charge else "start",
+                answers=self._regression.count,
+                learned_loss=fmean(own) if own else None,
+                start_loss=fmean(start) if start else None,
+                takeovers=self._takeovers,
                 saved_calls=self._saved_calls,
             )
 
     def estimate(self, question: str) -> Flow[Estimate]:
         """Predict, or ask the start; see `Estimator.estimate`."""
-        tokens = self._predicted(question)
-        if tokens is not None:
-            return Estimate(tokens=tokens, source=self.name, calibrated=True)
+        with self._lock:
+            mine = self._in_charge and self._random.random() >= self.explore
+            value = self._regression.predict(text_features(question)) if mine else None
+            self._saved_calls += value is not None
+        if value is not None:
+            return Estimate(tokens=max(1, math.ceil(math.exp(value))), source=self.name, calibrated=True)
         found = yield from self.start.estimate(question)
         return found.model_copy(update={"source": f"{self.name}{_SEPARATOR}{found.source}"})
 
     def learn(self, question: str, budget: Budget, usage: Usage, events: tuple[ElasticityEvent, ...]) -> None:
-        """Take in what an answer cost; see `Learner.learn`."""
+        """Learn what an answer cost; see `Learner.learn`."""
         mine = budget.source == self.name
-        if not (mine or budget.source.startswith(f"{self.name}{_SEPARATOR}")):
-            return  # a budget of somebody else's, or a second asking
+        if not mine and not budget.source.startswith(f"{self.name}{_SEPARATOR}"):
+            return  # somebody else's budget, or a retry
         if budget.tokens is None or usage.source != "measured" or usage.output_tokens < 1:
             return
-        cost = usage.output_tokens
+        cost = math.log(usage.output_tokens)
         with self._lock:
+            loss = self._loss(cost, math.log(budget.tokens))
             if mine:
-                self._apprentice.note_own(budget.tokens, cost)
-            else:
-                measure = not any(event.kind in _NO_MEASURE for event in events)
-                self._apprentice.note_start(question, budget.tokens, cost, measure=measure)
-        self._write()
+                self._own.append(loss)
+                if not self._usual and len(self._own) == self.window:
+                    self._usual = tuple(self._own)
+            elif not any(event.kind in _NO_MEASURE for event in events):
+                self._learn(text_features(question), cost, loss)
+            if self._in_charge and self._is_worse():
+                self._start_over()
+            elif not self._in_charge and self._is_better():
+                self._in_charge = True
+                self._takeovers += 1
 
-    def _predicted(self, question: str) -> int | None:
-        with self._lock:
-            if not self._apprentice.turn(self._random.random(), self.explore):
-                return None
-            tokens = self._apprentice.predict(question)
-            self._saved_calls += tokens is not None
-            return tokens
+    def _learn(self, features: tuple[float, ...], cost: float, start_loss: float) -> None:
+        expected = self._regression.predict(features)
+        if expected is not None:
+            self._pairs.append((self._loss(cost, expected), start_loss))
+        self._regression.learn(features, cost)
 
-    def _state(self) -> AdaptiveState:
-        with self._lock:
-            return AdaptiveState(
-                version=_VERSION,
-                start=self.start.name,
-                quantile=self.quantile,
-                features=FEATURES,
-                saved_calls=self._saved_calls,
-                apprentice=self._apprentice.state,
-            )
+    def _start_over(self) -> None:
+        """Hand back and forget everything: what was learned is wrong, or no longer right."""
+        self._in_charge = False
+        self._pairs.clear()
+        self._own.clear()
+        self._usual = ()
+        self._regression = OnlineRegression(quantile=self.quantile, memory=self.memory)
 
-    def _write(self) -> None:
-        if self.path is None:
-            return
-        try:
-            with self._file_lock:  # around both, so that no older state replaces a newer one
-                replace_file(self.path, self._state().model_dump_json().encode())
-        except StoreError as exc:
-            warnings.warn(f"{exc}; what was learned is kept in memory", RuntimeWarning, stacklevel=3)
+    def _losses(self) -> tuple[list[float], list[float]]:
+        return [own for own, _ in self._pairs], [start for _, start in self._pairs]
+
+    def _is_better(self) -> bool:
+        own, start = self._losses()
+        return (
+            len(own) == self.window
+            and fmean(own) <= _MARGIN * fmean(start)
+            and _surely_positive([two - one for one, two in self._pairs])
+        )
+
+    def _is_worse(self) -> bool:
+        if _surely_positive([one - two for one, two in self._pairs]):
+            return True
+        _, start = self._losses()
+        seen = len(self._own) >= self.window // 2
+        return seen and (_surely_larger(self._own, start) or _surely_larger(self._own, self._usual))
+
+    def _loss(self, cost: float, budget: float) -> float:
+        """Return the pinball loss of a budget, both in logarithms, so that it is a matter of factors."""
+        short = cost - budget
+        return min(_WORST, max(self.quantile * short, (self.quantile - 1) * short))
 
     def __repr__(self) -> str:
         return f"AdaptiveEstimator({self.start!r}) <{self.status.in_charge} in charge>"
@@ -205,12 +214,25 @@ class AdaptiveEstimator:
     # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry.
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            kept = {name: value for name, value in self.__dict__.items() if name not in _LOCKS}
-            return copy.deepcopy(kept)
+            return copy.deepcopy({name: value for name, value in self.__dict__.items() if name != "_lock"})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock, self._file_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+
+
+def _surely_positive(values: Sequence[float]) -> bool:
+    if len(values) < 2:  # noqa: PLR2004  # no spread, no judgement
+        return False
+    return fmean(values) > _SURE * math.sqrt(variance(values) / len(values))
+
+
+def _surely_larger(ones: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether one mean is above the other by three standard errors, spreads unequal (B. L. Welch, 1947)."""
+    if min(len(ones), len(others)) < 2:  # noqa: PLR2004  # as above
+        return False
+    error = math.sqrt(variance(ones) / len(ones) + variance(others) / len(others))
+    return fmean(ones) - fmean(others) > _SURE * error
 
 
 def _check(start: Estimator, quantile: float, window: int, explore: float, memory: float) -> None:
@@ -224,29 +246,3 @@ def _check(start: Estimator, quantile: float, window: int, explore: float, memor
         raise InvalidValueError(f"explore is a share of the questions, from 0 to 1, got {explore}")
     if memory < window:
         raise InvalidValueError(f"memory must be at least the window, {window} answers; got {memory}")
-
-
-def _read(path: Path, start: str, quantile: float) -> AdaptiveState | None:
-    """Read what was learned before; None where there is no file yet."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise InvalidValueError(f"cannot read {str(path)!r}: {exc.strerror}; name another file") from exc
-    try:
-        state = AdaptiveState.model_validate_json(content)
-    except ValidationError as exc:
-        raise InvalidValueError(
-            f"{str(path)!r} holds nothing that an adaptive estimator of this version learned; name another file"
-        ) from exc
-    if (state.version, state.features) != (_VERSION, FEATURES):
-        raise InvalidValueError(
-            f"{str(path)!r} was written by another version of tale-reasoning; delete it to learn anew"
-        )
-    if (state.start, state.quantile) != (start, quantile):
-        raise InvalidValueError(
-            f"{str(path)!r} was learned from start {state.start!r} at quantile {state.quantile}, this is "
-            f"{start!r} at {quantile}; name another file"
-        )
-    return state

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import warnings
+from collections import OrderedDict
+from collections.abc import MutableMapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from tale_core.errors import InvalidValueError
-from tale_core.estimators.stores import as_store
 from tale_core.flows import resumed
-from tale_core.types import Estimate, Estimator, Learner
+from tale_core.protocols import Estimator, Learner
+from tale_core.types import Estimate
 
 if TYPE_CHECKING:
-    from tale_core.estimators.stores import EstimateStore
     from tale_core.events import ElasticityEvent
     from tale_core.types import Budget, Flow, ModelCall, Usage
+
+_SIZE = 10_000
 
 
 class CachedEstimator:
@@ -28,19 +32,20 @@ class CachedEstimator:
     settings are in it), of its name and of the model's name; no prompt is stored. Estimates that take no call
     are not kept: looking them up would save nothing. Nor are failures.
 
-    Two askings of a new question at the same time both make the call: to wait for the other one's would hold up
-    a thread or an event loop on which that other one may be running. A store that fails is warned of, and the
-    estimate made as if it were empty.
+    Two flows that ask a new question at the same time both make the call: to wait for the other one would block
+    a thread or an event loop on which that one may be running. When a store fails, a warning is given and the
+    estimate is made as if the store were empty.
 
     Args:
         inner: The estimator.
-        store: None to keep the last 10,000 in memory, the path of a SQLite file, any LangChain ``BaseStore``,
-            or a `MemoryStore` of another size.
+        store: None to keep the last 10,000 in memory, or a place of your own for bytes under text keys: any
+            ``MutableMapping`` (``shelve.open(path)``, ``cachetools.LRUCache(500)``), used by one thread at a
+            time, or a LangChain ``BaseStore``.
         model: Name of the model that makes the estimates. Give one with a store that outlives the process, so
             that another model's estimates are not taken for this one's.
 
     Raises:
-        InvalidValueError: ``inner`` is no estimator, or the store cannot be used.
+        InvalidValueError: ``inner`` is not an estimator, or the store is neither a mapping nor a ``BaseStore``.
 
     Example:
         >>> from tale_core import ZeroShotEstimator, run
@@ -56,9 +61,16 @@ class CachedEstimator:
     def __init__(self, inner: Estimator, store: Any = None, *, model: str = "") -> None:
         if not isinstance(inner, Estimator):
             raise InvalidValueError(f"only an estimator can be cached, got {inner!r}")
+        if store is not None and not isinstance(store, MutableMapping) and not _is_base_store(store):
+            raise InvalidValueError(
+                "a store is None (memory), a MutableMapping such as shelve.open(path), or an object with mget "
+                f"and mset, as LangChain's stores have; got {type(store).__name__}"
+            )
         self.inner = inner
         self.model = model
-        self.store: EstimateStore = as_store(store)
+        self.store: Any = OrderedDict() if store is None else store
+        self._bounded = store is None
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -92,7 +104,7 @@ class CachedEstimator:
 
     def _kept(self, key: str) -> Estimate | None:
         try:
-            found = self.store.get(key)
+            found = self._read(key)
         except Exception as exc:  # noqa: BLE001  # whatever a foreign store raises: a cache only saves work
             _warn("read", exc)
             return None
@@ -103,17 +115,52 @@ class CachedEstimator:
 
     def _keep(self, key: str, estimate: Estimate) -> None:
         try:
-            self.store.put(key, estimate.model_dump_json().encode())
+            self._write(key, estimate.model_dump_json().encode())
         except Exception as exc:  # noqa: BLE001  # as above
             _warn("written", exc)
 
+    def _read(self, key: str) -> Any:
+        if _is_base_store(self.store):
+            return self.store.mget([key])[0]
+        with self._lock:
+            found = self.store.get(key)
+            if found is not None and self._bounded:
+                self.store.move_to_end(key)
+            return found
+
+    def _write(self, key: str, value: bytes) -> None:
+        if _is_base_store(self.store):
+            self.store.mset([(key, value)])
+            return
+        with self._lock:
+            self.store[key] = value
+            if self._bounded and len(self.store) > _SIZE:
+                self.store.popitem(last=False)  # the one that was not used for longest
+
     def __repr__(self) -> str:
         return f"CachedEstimator({self.inner!r}, {type(self.store).__name__})"
+
+    # A lock cannot be pickled or deep-copied, and frameworks do both to what they carry.
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            if self._bounded:
+                kept["store"] = self.store.copy()  # so that no other thread changes what is being copied
+            return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def _is_base_store(store: Any) -> bool:
+    """Return whether a store has the methods of LangChain's ``BaseStore``, which is not imported here."""
+    return callable(getattr(store, "mget", None)) and callable(getattr(store, "mset", None))
 
 
 def _warn(what: str, error: Exception) -> None:
     warnings.warn(
         f"the cache of estimates cannot be {what} ({type(error).__name__}: {error}); estimates are made anew",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -1,22 +1,20 @@
 """Fitting and checking a budget regression; the one estimator module that needs the extra ``learn``.
 
-The model is linear in the logarithm of the budget: counts of the question (and, where asked for, the main
-directions of its hashed n-grams or of its embedding), scaled, into a quantile regression with an L1 penalty
-that cross-validation chooses. A few hundred searched questions do not carry more, and the penalty may take
-away every weight, which leaves one budget for all.
+The model is linear in the logarithm of the budget: counts of the question, scaled, into a quantile regression
+with an L1 penalty that cross-validation chooses. A few hundred searched questions do not support more, and the
+penalty may remove every weight, which leaves one budget for all.
 """
 
 from __future__ import annotations
 
 import io
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED
 
 import numpy as np
 import skops.io
-from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import make_scorer, mean_pinball_loss
@@ -25,22 +23,20 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tale_core.errors import InvalidValueError
-from tale_core.estimators.linear import Layout, Weights, tokens_of
-from tale_core.estimators.scoring import score
-from tale_core.estimators.training import FitReport
+from tale_core.estimators.features import FEATURES, tokens_of
+from tale_core.estimators.training import FitReport, Score
+from tale_core.statistics import Interval, mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tale_core.estimators.training import BudgetExample
+    from tale_core.estimators.training import Bounds, BudgetExample
 
 _PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001)
 _FOLDS = 5
 _INNER_FOLDS = 3
-_DIRECTIONS = 16
-_EXAMPLES_PER_DIRECTION = 5
 _NO_SPREAD = 1e-12
 _MARK = "tale budget regression"
 
@@ -50,20 +46,19 @@ def fit_pipeline(
     budgets: Sequence[int] | NDArray[np.int_],
     groups: Sequence[str],
     *,
-    layout: Layout,
     quantile: float,
 ) -> Pipeline:
     """Fit the logarithm of budgets.
 
     Args:
-        matrix: One row for each question, columns as in ``layout``.
+        matrix: One row of features for each question.
         budgets: Output tokens, one for each row.
         groups: Which rows are the same question, so that none is on both sides of a split.
-        layout: What the columns hold.
         quantile: The quantile to fit, between 0 and 1.
     """
-    columns = _columns(layout, examples=len(budgets))
-    # Found once, not once for each penalty: they do not look at the budgets.
+    # A count that hardly varies is noise, and scaled to the spread of the others it would decide everything.
+    columns = Pipeline([("spread", VarianceThreshold(_NO_SPREAD)), ("scale", StandardScaler())])
+    # Fitted once, not once for each penalty: they do not look at the budgets.
     scaled = columns.fit_transform(matrix)
     search = GridSearchCV(
         QuantileRegressor(quantile=quantile),
@@ -75,32 +70,11 @@ def fit_pipeline(
     return Pipeline([*columns.steps, ("quantile", search.best_estimator_)])
 
 
-def _columns(layout: Layout, *, examples: int) -> Pipeline:
-    most = min(_DIRECTIONS, examples // _EXAMPLES_PER_DIRECTION)
-    counts, ngrams, embedding = layout.blocks()
-    blocks: list[tuple[str, Any, slice]] = [("counts", "passthrough", counts)]
-    if layout.ngrams:
-        blocks.append(("ngrams", TruncatedSVD(min(most, layout.ngrams), random_state=0), ngrams))
-    if layout.dimensions:
-        blocks.append(("embedding", PCA(min(most, layout.dimensions), random_state=0), embedding))
-    return Pipeline(
-        [
-            ("columns", ColumnTransformer(blocks)),
-            # Questions may have fewer directions than are asked for: what is left is noise of the arithmetic,
-            # and scaled to the spread of the others it would decide everything.
-            ("spread", VarianceThreshold(_NO_SPREAD)),
-            ("scale", StandardScaler()),
-        ]
-    )
-
-
-def weights_of(pipeline: Pipeline, layout: Layout) -> Weights:
-    """Return what a fitted pipeline multiplies each column with."""
-    probes = np.vstack([np.zeros(layout.width), np.eye(layout.width)])
+def weights_of(pipeline: Pipeline) -> tuple[float, tuple[float, ...]]:
+    """Return the intercept of a fitted pipeline, and what it multiplies each feature with."""
+    probes = np.vstack([np.zeros(len(FEATURES)), np.eye(len(FEATURES))])
     intercept, *shifted = pipeline.predict(probes).tolist()
-    slopes = tuple(value - intercept for value in shifted)
-    counts, ngrams, embedding = (slopes[block] for block in layout.blocks())
-    return Weights(intercept=intercept, counts=counts, ngrams=ngrams, embedding=embedding)
+    return intercept, tuple(value - intercept for value in shifted)
 
 
 def cross_validate(
@@ -108,7 +82,6 @@ def cross_validate(
     examples: Sequence[BudgetExample],
     groups: Sequence[str],
     *,
-    layout: Layout,
     quantile: float,
     zero_shot: Mapping[str, int | None] | None,
 ) -> FitReport:
@@ -118,7 +91,6 @@ def cross_validate(
         matrix: One row for each example.
         examples: Questions with their budgets.
         groups: Which rows are the same question.
-        layout: What the columns hold.
         quantile: The quantile to fit.
         zero_shot: Zero-shot estimates by question, None for an unusable one. All scores are then taken over
             these questions alone, so that they can be compared.
@@ -131,7 +103,7 @@ def cross_validate(
     estimates["one budget"] = list(estimates["regression"])
     for seen, unseen in GroupKFold(_FOLDS, shuffle=True, random_state=0).split(rows, groups=groups):
         known = [groups[row] for row in seen]
-        fitted = fit_pipeline(rows[seen], budgets[seen], known, layout=layout, quantile=quantile)
+        fitted = fit_pipeline(rows[seen], budgets[seen], known, quantile=quantile)
         for row, value in zip(unseen, fitted.predict(rows[unseen]), strict=True):
             estimates["regression"][row] = tokens_of(value, min(budgets[seen]), max(budgets[seen]))
             estimates["one budget"][row] = int(np.quantile(budgets[seen], quantile, method="higher"))
@@ -149,6 +121,46 @@ def cross_validate(
     return FitReport(quantile=quantile, folds=_FOLDS, scores=tuple(scores))
 
 
+def score(
+    name: str, examples: Sequence[BudgetExample], estimates: Sequence[int | None], quantile: float
+) -> Score:
+    """Score the estimates of one estimator.
+
+    Args:
+        name: The estimator.
+        examples: Questions with their budgets, at least one.
+        estimates: Output tokens, one for each example; None for an unusable estimate.
+        quantile: The quantile of the pinball loss.
+    """
+    short = [one.tokens - guess for one, guess in zip(examples, estimates, strict=True) if guess is not None]
+    error, error_interval = _mean([abs(one) for one in short])
+    pinball, pinball_interval = _mean([max(quantile * one, (quantile - 1) * one) for one in short])
+    inside = [
+        guess is not None and guess in one.ideal
+        for one, guess in zip(examples, estimates, strict=True)
+        if one.ideal is not None
+    ]
+    return Score(
+        name=name,
+        questions=len(examples),
+        unusable=len(examples) - len(short),
+        error=error,
+        error_interval=error_interval,
+        pinball=pinball,
+        pinball_interval=pinball_interval,
+        in_range=sum(inside) / len(inside) if inside else None,
+        in_range_interval=_bounds(wilson_interval(sum(inside), len(inside))) if inside else None,
+    )
+
+
+def _mean(values: Sequence[float]) -> tuple[float, Bounds] | tuple[None, None]:
+    return (fmean(values), _bounds(mean_interval(values))) if values else (None, None)
+
+
+def _bounds(interval: Interval) -> Bounds:
+    return interval.low, interval.high
+
+
 def dump_pipeline(pipeline: Pipeline, facts: str) -> bytes:
     """Return a fitted pipeline and its facts as the content of a skops file."""
     content = io.BytesIO()
@@ -164,7 +176,7 @@ def load_pipeline(content: bytes, name: str) -> tuple[Pipeline, str]:
         name: What to call it in an error.
 
     Raises:
-        InvalidValueError: It is not one of ours, is damaged, or holds types that scikit-learn does not bring.
+        InvalidValueError: It is no regression that `dump_pipeline` wrote, is damaged, or holds unknown types.
     """
     try:
         unknown = skops.io.get_untrusted_types(data=content)

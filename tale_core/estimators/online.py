@@ -6,10 +6,7 @@ import math
 from operator import mul
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from tale_core.estimators.features import FEATURES
-from tale_core.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,21 +19,6 @@ _FEWEST = 10
 _RESIDUALS = 100
 
 
-class OnlineState(Record):
-    """What an `OnlineRegression` knows."""
-
-    products: tuple[tuple[float, ...], ...] = ()
-    """Weighted sums of x times x, the lower triangle."""
-    moments: tuple[float, ...] = ()
-    """Weighted sums of x times y."""
-    residuals: tuple[float, ...] = ()
-    """What the last predictions missed, each made before its value was known."""
-    count: int = Field(default=0, ge=0)
-    """How many values were learned."""
-    bounds: tuple[float, float] | None = None
-    """Smallest and largest value learned."""
-
-
 class OnlineRegression:
     """Predicts a quantile of a value from the features of a question.
 
@@ -46,31 +28,18 @@ class OnlineRegression:
     Args:
         quantile: Which quantile to predict, between 0 and 1.
         memory: After about this many answers an old one has lost most of its weight.
-        state: What to begin with.
     """
 
-    def __init__(self, *, quantile: float, memory: float, state: OnlineState | None = None) -> None:
-        state = OnlineState() if state is None else state
+    def __init__(self, *, quantile: float, memory: float) -> None:
         self.quantile = quantile
         self.memory = memory
-        self.count = state.count
-        self._products = [list(row) for row in state.products] or [[0.0] * (row + 1) for row in range(_WIDTH)]
-        self._moments = list(state.moments) or [0.0] * _WIDTH
-        self._residuals = list(state.residuals)
-        self._lowest, self._highest = state.bounds or (math.inf, -math.inf)
+        self.count = 0
+        self._products = [[0.0] * (row + 1) for row in range(_WIDTH)]  # sums of x times x, the lower triangle
+        self._moments = [0.0] * _WIDTH  # sums of x times y
+        self._residuals: list[float] = []  # what the last predictions missed, each made before its value
+        self._lowest, self._highest = math.inf, -math.inf
         self._weights = self._solved()
-        self._shift = self._residual_quantile()
-
-    @property
-    def state(self) -> OnlineState:
-        """All it knows, to be kept and begun with again."""
-        return OnlineState(
-            products=tuple(tuple(row) for row in self._products),
-            moments=tuple(self._moments),
-            residuals=tuple(self._residuals),
-            count=self.count,
-            bounds=(self._lowest, self._highest) if self.count else None,
-        )
+        self._shift = 0.0
 
     def predict(self, features: Sequence[float]) -> float | None:
         """Return the prediction; None while too little was learned.
@@ -83,7 +52,7 @@ class OnlineRegression:
         return min(max(self._center(features) + self._shift, self._lowest), self._highest)
 
     def learn(self, features: Sequence[float], value: float) -> None:
-        """Take in one value.
+        """Learn one value.
 
         Args:
             features: As `text_features` counts them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -122,12 +122,10 @@ class FitFacts(Record):
     """Largest budget fitted to, in output tokens; predictions do not go above."""
     features: tuple[str, ...]
     """What was counted in each question."""
-    ngrams: int = 0
-    """Columns of hashed words and word pairs; 0 for none."""
-    embedding: str = ""
-    """Name of the embedding model; empty for none."""
-    dimensions: int = 0
-    """Length of an embedding."""
+    # Words and embeddings were features once; files and the keys of results still hold these fields.
+    ngrams: Literal[0] = 0
+    embedding: Literal[""] = ""
+    dimensions: Literal[0] = 0
     digests: frozenset[str] = frozenset()
     """Digests of the questions fitted to, so that a test on one of them can be noticed."""
     report: FitReport

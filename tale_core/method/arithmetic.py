@@ -1,8 +1,8 @@
-"""Slips of arithmetic: calculations written out in an answer that do not come out.
+"""Arithmetic errors: calculations written out in an answer that do not come out.
 
-A terse answer spells out fewer steps, and a model slips more often in one long sum than in several short ones.
-Such a slip is the one kind of mistake that a program can see without knowing the answer, and seeing it takes no
-model call. What is doubtful is passed over: a calculation that is reported as wrong must be wrong.
+A terse answer spells out fewer steps, and a model errs more often in one long sum than in several short ones.
+An arithmetic error is the one kind of mistake that a program can see without knowing the answer or calling a
+model. What is doubtful is skipped: a calculation that is reported as wrong must be wrong.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def find_slips(text: str) -> tuple[Slip, ...]:
     """Return the calculations of a text that do not come out, each once.
 
     Calculations with a variable or of mixed measures, values that are rounded, and what can be read in two
-    ways of which one comes out, are no slips.
+    ways of which one comes out, are not reported.
 
     Args:
         text: An answer; of LaTeX, what chat models use in plain answers is understood.

@@ -1,16 +1,20 @@
-"""Calibration: how one model is best asked, and on what evidence."""
+"""Calibration: how best to ask one model, and the evidence for it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
 from tale_core.prompts.strategies import Exemplar, ExemplarStrategy, get_strategy
-from tale_core.types import STORED_STRATEGY, Record, Strategy
+from tale_core.types import STORED_STRATEGY, Record
+
+if TYPE_CHECKING:
+    from tale_core.protocols import Strategy
 
 
 class Measured(Record):
@@ -22,12 +26,12 @@ class Measured(Record):
 
 
 class Evidence(Record):
-    """What a calibration's choice rests on: both ways of asking, on the same questions."""
+    """What a calibration's choice rests on: the calibrated strategy and vanilla, on the same questions."""
 
     data: str
-    """The questions, with the slice that was used; none of them was used to choose."""
+    """The questions, with the slice that was used; none of them had a part in the choice."""
     questions: int = Field(ge=1)
-    """How many questions both ways answered."""
+    """How many questions both answered."""
     accuracy: Measured
     """Share of correct answers with the calibration."""
     baseline_accuracy: Measured
@@ -67,27 +71,27 @@ class Trained(Record):
     """What a model was trained from (``tale internalise``)."""
 
     base: str
-    """The model it was: a folder, a name on the hub, or a GGUF file."""
+    """The model before training: a folder, a name on the hub, or a GGUF file."""
     base_digest: str = ""
     """SHA-256 of that file, or the commit on the hub, where there is one."""
     method: str
     """``sft``, ``dpo`` or ``grpo``."""
     data_digest: str
-    """SHA-256 of the lines it was trained on; the card of the data says the same."""
+    """SHA-256 of the lines it was trained on, as on the data's card."""
     examples: int = Field(ge=0)
     """How many lines those are."""
 
 
 class Calibration(Record):
-    """What is known about one model: the strategy it obeys, a budget that works, its bounds.
+    """What was measured about one model: the strategy that suits it, a budget that works, its bounds.
 
-    Whatever a caller names explicitly wins over the calibration.
+    Anything the caller passes explicitly takes precedence.
     """
 
     model: str = Field(min_length=1)
     """The model's name, as its server reports it."""
     strategy: str = Field(validation_alias=STORED_STRATEGY)
-    """Name of the prompt strategy that the model obeys; ``"vanilla"`` when no budget was found to help."""
+    """Name of the prompt strategy that suits the model; ``"vanilla"`` when no budget was found to help."""
     budget: int | None = Field(default=None, ge=1)
     """One budget for every question, in output tokens, where the model's own estimates are of no use; None
     leaves the estimate to the zero-shot estimator."""
@@ -102,7 +106,7 @@ class Calibration(Record):
     curve: tuple[CalibrationPoint, ...] = ()
     """The measured elasticity curve of the chosen strategy."""
     evidence: tuple[Evidence, ...] = ()
-    """What was measured on questions that were not used to choose."""
+    """What was measured on questions that had no part in the choice."""
     chosen_on: str = ""
     """The questions used to choose, with their slice."""
     model_digest: str = ""
@@ -141,7 +145,7 @@ class Calibration(Record):
         Path(path).write_text(written.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
 
     def for_model(self, model: str) -> Calibration:
-        """Return the same calibration for another model, on the caller's own responsibility.
+        """Return the same calibration for another model, at the caller's own risk.
 
         Args:
             model: The other model's name.
@@ -181,7 +185,7 @@ def find_calibration(
     if model_name and found.model.lower() != model_name.lower():
         raise InvalidValueError(
             f"this calibration was measured on {found.model!r}, not on {model_name!r}; measure one with "
-            f"`tale tune`, or take it over knowingly: calibration.for_model({model_name!r})"
+            f"`tale tune`, or use it anyway: calibration.for_model({model_name!r})"
         )
     return found
 

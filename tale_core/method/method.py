@@ -1,46 +1,113 @@
-"""The method: estimate a budget, ask under it, watch what the answer really took (arXiv 2412.18547, section 4).
+"""The method: estimate a budget, ask under it, watch what the answer took (arXiv 2412.18547, section 4).
 
 `TaleMethod` holds the choices (estimator, policy, strategy); `TaleMethod.begin` starts one question. An adapter
 then either drives `QuestionRun.answer`, or drives `QuestionRun.plan`, makes the visible call itself (to stream
-it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events.
+it, say) and hands the reply to `QuestionRun.settle`. Both ways record the same events. `MethodOptions` are the
+options that every wrapper of the adapters takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from tale_core.errors import (
-    InvalidValueError,
-)
-from tale_core.estimators import FixedEstimator, RegressionEstimator, ZeroShotEstimator
+from tale_core.errors import InvalidValueError
 from tale_core.method.policy import BudgetPolicy
 from tale_core.method.question import QuestionRun
 from tale_core.prompts.strategies import get_strategy
-from tale_core.types import (
-    ChooseControl,
-    Estimator,
-    Learner,
-    Strategy,
-)
+from tale_core.protocols import Estimator, Learner
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
     from tale_core.method.calibration import Calibration
+    from tale_core.models.reasoning_controls import ReasoningControl
+    from tale_core.protocols import Strategy
+    from tale_core.types import ChooseControl
+
+_FORMER = {"style": "strategy", "profile": "calibration", "knobs": "reasoning_control"}
+_SILENT = {"style"}  # stays for good: the research writes both words
+_MEANT = {"budget": "estimator", "max_tokens": "estimator", "tokens": "estimator", "model_name": "model"}
+
+
+class MethodOptions(TypedDict, total=False):
+    """How to ask under a budget; what is left out comes from the calibration, or else is the default.
+
+    The adapters add ``estimator``, which may be a model of their framework as well.
+    """
+
+    policy: BudgetPolicy | None
+    """Bounds of the budget, and what to do when an answer does not keep it."""
+    strategy: str | Strategy | None
+    """A strategy or its name; ``"tale"`` where neither this nor a calibration names one."""
+    language: str
+    """Language of the prompt, or ``"auto"`` to follow the question's script."""
+    calibration: Calibration | str | Path | None
+    """What was measured about the model, or the path of it; None for the one shipped for this model, if any."""
+    reasoning_control: ReasoningControl
+    """What may carry the budget: ``"auto"`` for the model's own effort level or thinking budget where it is
+    known to think, and then the question is sent as it is, else words in the prompt; ``"prompt"`` or
+    ``"native"`` for the one or the other; ``"vllm"``, ``"sglang"`` or ``"llama.cpp"`` for the thinking budget
+    of such a server. The accounts say which control was used, and why."""
+    style: str | Strategy | None
+    """Another name of ``strategy``."""
+    profile: Calibration | str | Path | None
+    """The former name of ``calibration``."""
+    knobs: ReasoningControl
+    """The former name of ``reasoning_control``."""
+
+
+def current_options(options: Mapping[str, Any], *, owner: str, also: Collection[str] = ()) -> dict[str, Any]:
+    """Return options under their present names.
+
+    Args:
+        options: What a caller passed by keyword.
+        owner: The class that was called, for messages.
+        also: Names that the class takes besides those of `MethodOptions`.
+
+    Raises:
+        InvalidValueError: An option is unknown, or is given under both its names.
+    """
+    known = [*also, *(name for name in MethodOptions.__annotations__ if name not in _FORMER)]
+    current: dict[str, Any] = {}
+    for given, value in options.items():
+        name = _FORMER.get(given, given)
+        if name not in known:
+            hint = _MEANT.get(given)
+            advice = (
+                f"a fixed budget is {hint}={value!r}" if hint == "estimator" else f"known: {', '.join(known)}"
+            )
+            raise InvalidValueError(f"{owner} takes no argument {given!r}; {advice}")
+        if name in current:
+            raise InvalidValueError(
+                f"{owner} got both {name!r} and its other name {given!r}; pass {name!r} alone"
+            )
+        if name != given and given not in _SILENT:
+            warnings.warn(
+                f"{owner}: the argument {given!r} is now called {name!r}", DeprecationWarning, stacklevel=3
+            )
+        current[name] = value
+    return current
 
 
 class TaleMethod:
-    """The choices that make up one way of asking under a budget.
+    """How to ask under a budget.
 
     Args:
         estimator: An estimator, a number of output tokens, or None for the calibration's or else the zero-shot
             estimator.
         policy: Bounds and reactions; None for the calibration's or else the defaults.
         strategy: A strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the framing, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the model; fills in what is None above.
+        language: Language of the prompt, or ``"auto"`` to follow the question's script.
+        calibration: What was measured about the model, or the path of it; fills in what is None above. None for
+            the one shipped for ``model_name``, if any.
+        model_name: The name of the model that will be asked, as far as it is known.
 
     Raises:
         UnknownStrategyError: No strategy of that name.
-        InvalidValueError: The estimator is neither an estimator nor a number of at least 1.
+        InvalidValueError: The estimator is neither an estimator nor a number of at least 1, or the calibration
+            was measured on another model or cannot be read.
     """
 
     def __init__(
@@ -50,19 +117,21 @@ class TaleMethod:
         policy: BudgetPolicy | None = None,
         strategy: str | Strategy | None = None,
         language: str = "auto",
-        calibration: Calibration | None = None,
+        calibration: Calibration | str | Path | None = None,
+        model_name: str | None = None,
     ) -> None:
-        if estimator is None and calibration is not None:
-            estimator = _measured_estimator(calibration)
-        if policy is None and calibration is not None:
-            policy = calibration.policy
+        found = _calibration(calibration, model_name)
+        if estimator is None and found is not None:
+            estimator = _measured_estimator(found)
+        if policy is None and found is not None:
+            policy = found.policy
         if strategy is None:
-            strategy = "tale" if calibration is None else calibration.prompt_strategy()
+            strategy = "tale" if found is None else found.prompt_strategy()
         self.estimator = as_estimator(estimator)
         self.policy = _checked_policy(policy)
         self.strategy = get_strategy(strategy)
         self.language = language
-        self.curve = () if calibration is None else calibration.curve
+        self.curve = () if found is None else found.curve
         self.learner = self.estimator if isinstance(self.estimator, Learner) else None
         self.strategy.frame("", self.policy.floor, language=language)  # an unknown language fails here
 
@@ -74,21 +143,20 @@ class TaleMethod:
         shown: str | None = None,
         context: str | None = None,
         control: ChooseControl | None = None,
-        journaled: bool = True,
+        record_events: bool = True,
     ) -> QuestionRun:
         """Start one question.
 
         Args:
-            question: What the estimator sees; empty when there is nothing to estimate (an image alone, a
-                turn that only returns tool results), which asks without a budget and without framing.
+            question: What the strategy looks at; empty when there is nothing to estimate (an image alone, a
+                message that only returns tool results), which asks without a budget and without added text.
             question_id: The framework's run id, copied into every event.
-            shown: The text that the framing goes around, where it is more than the question.
+            shown: The text that the prompt goes around, where it is more than the question.
             context: The text that the estimator sees, where it is more than the question.
-            control: Decides what carries the budget; None for the prompt. A reasoning control takes the place
-                of the
-                whole framing: a model that thinks by itself, told to think step by step as well, writes its
-                reasoning twice.
-            journaled: Whether anybody will drain the journal; without it budgets and usages are not even built.
+            control: Decides what carries the budget; None for the prompt. A reasoning control replaces the
+                prompt's text as a whole.
+            record_events: Whether anybody will `QuestionRun.drain` the events; if not, budget and usage events
+                are not even built.
         """
         return QuestionRun(
             self,
@@ -97,12 +165,12 @@ class TaleMethod:
             shown=shown,
             context=context,
             control=control,
-            journaled=journaled,
+            record_events=record_events,
         )
 
 
 def as_estimator(estimator: Estimator | int | None) -> Estimator:
-    """Return the estimator that a caller meant.
+    """Return the estimator that the caller's argument stands for.
 
     Args:
         estimator: An estimator, a number of output tokens, or None for the zero-shot estimator.
@@ -110,23 +178,35 @@ def as_estimator(estimator: Estimator | int | None) -> Estimator:
     Raises:
         InvalidValueError: Neither of these, or a number below 1.
     """
-    if estimator is None:
-        return ZeroShotEstimator()
-    if isinstance(estimator, int | float):
-        return FixedEstimator(estimator)  # which refuses what is no whole number
     # A class has the members of its instances, and not every caller runs a type checker.
-    if isinstance(estimator, Estimator) and not isinstance(estimator, type):  # type: ignore[redundant-expr]
+    if isinstance(estimator, Estimator) and not isinstance(estimator, type):
         return estimator
+    if estimator is None or isinstance(estimator, int | float):
+        from tale_core.estimators.basic import FixedEstimator, ZeroShotEstimator  # noqa: PLC0415  # as needed
+
+        return (
+            ZeroShotEstimator() if estimator is None else FixedEstimator(estimator)
+        )  # which checks the number
     raise InvalidValueError(
         "an estimator has a name and an estimate(question) method that returns a flow; "
         f"got {_in_words(estimator)}; pass one such as ZeroShotEstimator(), a number of output tokens, or None"
     )
 
 
+def _calibration(calibration: Calibration | str | Path | None, model_name: str | None) -> Calibration | None:
+    if calibration is None and model_name is None:
+        return None
+    from tale_core.method.calibration import find_calibration  # noqa: PLC0415  # reads those that are shipped
+
+    return find_calibration(calibration, model_name=model_name)
+
+
 def _measured_estimator(calibration: Calibration) -> Estimator | int | None:
-    return (
-        calibration.budget if calibration.estimator is None else RegressionEstimator.load(calibration.estimator)
-    )
+    if calibration.estimator is None:
+        return calibration.budget
+    from tale_core.estimators.regression import RegressionEstimator  # noqa: PLC0415  # few calibrations have one
+
+    return RegressionEstimator.load(calibration.estimator)
 
 
 def _checked_policy(policy: BudgetPolicy | None) -> BudgetPolicy:

@@ -25,9 +25,12 @@ _REACTIONS = {
 Action: TypeAlias = Literal["record", "retry", "raise"]
 """``record``: keep the answer and the event. ``retry``: ask again, within ``retries``. ``raise``: an error."""
 
+SlipAction: TypeAlias = Literal["ignore", "record", "retry", "raise"]
+"""As `Action`; ``ignore``: do not look for arithmetic errors at all."""
+
 
 class BudgetPolicy(Record):
-    """The bounds of a budget, and what to do about answers that leave them.
+    """The bounds of a budget, and what to do about answers that do not keep it.
 
     Example:
         >>> policy = BudgetPolicy(floor=30, multiplier=2)
@@ -58,9 +61,10 @@ class BudgetPolicy(Record):
     """On ``retry`` the question is asked again without a budget: under this one the reasoning collapsed."""
     on_truncation: Action = "record"
     """On ``retry`` the question is asked again without a budget."""
-    on_slip: Action = "record"
-    """On ``retry`` the question is asked again under the same budget, with the calculations put right: an
-    answer with a slip is almost always wrong."""
+    on_slip: SlipAction = "ignore"
+    """What to do about arithmetic errors, which are looked for on request only: reading every calculation in an
+    answer takes longer than everything else TALE does with it. On ``retry`` the question is asked again under
+    the same budget, with the calculations corrected: an answer with such an error is almost always wrong."""
     on_estimator_error: Literal["fallback", "raise"] = "fallback"
     """What an exception of the estimator leads to; ``raise`` passes it on unchanged."""
     retries: int = Field(default=1, ge=0, le=10)
@@ -96,14 +100,15 @@ class BudgetPolicy(Record):
         return budget, None if tokens == wanted else ElasticityKind.CLAMPED
 
     def action(self, kind: ElasticityKind) -> Action:
-        """Return what to do about an event on an answer."""
+        """Return what to do about an event of an answer."""
         field = _REACTIONS.get(kind)
-        return "record" if field is None else getattr(self, field)
+        return "record" if field is None else self.reactions[field]
 
     @property
     def reactions(self) -> dict[str, Action]:
-        """What to do about each event on which something can be done, by the name of its field."""
-        return {field: getattr(self, field) for field in _REACTIONS.values()}
+        """What to do about each kind of event that can be acted on, by the name of its field."""
+        chosen = {field: getattr(self, field) for field in _REACTIONS.values()}
+        return {field: "record" if action == "ignore" else action for field, action in chosen.items()}
 
     @property
     def most_retries(self) -> int:

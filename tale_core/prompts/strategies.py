@@ -1,21 +1,24 @@
 """Prompt strategies: how a question is asked under a budget. One registry, one call: ``strategy.frame``.
 
-A strategy never rewrites the question. It returns a `Framing`: text before it and text after it.
+A strategy never rewrites the question. It returns a `Framing`: text before it and text after it. The wordings
+of the built-in strategies are in `tale_core.prompts.builtin`.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import re
 import threading
+import unicodedata
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from tale_core.errors import InvalidValueError, UnknownStrategyError
-from tale_core.prompts.exemplars import LEVELS
-from tale_core.types import Framing, Message, Record, Strategy
+from tale_core.protocols import Strategy
+from tale_core.types import Framing, Message, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,15 +28,21 @@ if TYPE_CHECKING:
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _LATIN = re.compile(r"[A-Za-z]")
-# A Han character carries about as much as a short word: terms and names in Latin letters inside a Chinese
-# question must not outvote it.
+# A Han character carries about as much as a short word: Latin names and terms in a Chinese question must not
+# outvote it.
 _LETTERS_PER_HAN = 4
 _DEFAULT_LANGUAGE = "en"
 # English prose has about three words to four tokens, and a terse step of a calculation about twenty tokens:
 # rules of thumb, so that one budget in tokens can be asked for in units that a model may count better.
 _PER_TOKEN: dict[str, float] = {"{budget}": 1, "{words}": 0.75, "{steps}": 0.05}
-# What is said when an answer had a slip: the wording, and what joins several calculations.
+# What a retry says about arithmetic errors: the wording, and what joins several calculations.
 _CORRECTIONS = {"en": ("Note that {sums}.", " and "), "zh": ("请注意：{sums}。", "，")}
+
+# Characters in which a stated budget is looked for: further on it may be the question's own, in dollars.
+_HEAD = 200
+_STATED = re.compile(
+    r"(?:budget|预算|預算)(?:[^\n]{0,40}?(?:tokens?|令牌|權杖)|[\s*_]*[:=][\s*_]*\d[\d,]*)", re.IGNORECASE
+)
 
 
 def detect_language(text: str) -> str:
@@ -68,7 +77,7 @@ def choose_language(available: Mapping[str, object], question: str, language: st
 
 
 def correction(sums: Sequence[str], question: str, *, language: str = "auto") -> str:
-    """Return the sentence that puts calculations right, for a question that is asked again.
+    """Return the sentence that states the right results, for a question that is asked again.
 
     Args:
         sums: The calculations with their results, such as ``"3 + 9 + 16 = 28"``.
@@ -164,11 +173,11 @@ class Exemplar(Record):
 
 
 class ExemplarStrategy(Record):
-    """A strategy that shows worked examples of about the asked length, as turns before the question.
+    """A strategy that shows worked examples of about the asked length, as messages before the question.
 
     A model that cannot count tokens still imitates the length of what it is shown, so the length of the
-    examples is the dial. The examples depend on the budget alone: every question with the same
-    budget shares one prefix, which servers cache.
+    examples sets the length of the answer. The examples depend on the budget alone: all questions with the same
+    budget share one prefix, which servers cache.
     """
 
     name: str = Field(min_length=1)
@@ -177,7 +186,7 @@ class ExemplarStrategy(Record):
     template: Template
     """The sentence after the question."""
     fit: float = Field(default=0.75, gt=0)
-    """The longest level shown is at most this share of the budget: answers run longer than their models."""
+    """The longest level shown is at most this share of the budget: answers run longer than the examples."""
     budgeted: bool = True
     reasons: bool = True
     measured_on: tuple[str, ...] = ()
@@ -204,30 +213,79 @@ class ExemplarStrategy(Record):
         return Framing(examples=tuple(itertools.chain.from_iterable(turns)), after=after)
 
 
-_lock = threading.Lock()
-_strategies: dict[str, Strategy] = {}
+def _self_budget_templates() -> dict[str, Template]:
+    from tale_core.prompts.builtin import SELF_BUDGET_TEMPLATES  # noqa: PLC0415  # when first used
+
+    return {code: Template(**texts) for code, texts in SELF_BUDGET_TEMPLATES.items()}
+
+
+class SelfBudget(TemplateStrategy):
+    """A strategy that leaves the budget to the model: no estimator, no extra call.
+
+    The budget is read from the head of the answer, and the answer is judged against it like against any other:
+    its source is ``"self"``. An answer that states none is recorded as ``unparsable``. When the policy retries
+    because the answer overran, the prompt names the new budget.
+
+    Example:
+        >>> from tale_core import TaleMethod, run
+        >>> from tale_core.testing import ScriptedModel
+        >>> run_ = TaleMethod(strategy="self-budget").begin("What is 16 - 3 - 4?")
+        >>> answer = run(run_.answer(), ScriptedModel("Budget: 20 tokens. 16 - 3 - 4 = 9. The answer is 9."))
+        >>> answer.plan.budget.tokens, answer.plan.budget.source, answer.estimate_usage
+        (20, 'self', None)
+    """
+
+    name: str = Field(default="self-budget", min_length=1)
+    templates: dict[str, Template] = Field(default_factory=_self_budget_templates)
+    budgeted: bool = False
+
+    def frame(self, question: str, budget: int | None, *, language: str = "auto") -> Framing:
+        """Return the sentence to put after the question; a budget, on a retry, is named in it."""
+        template = self.templates[choose_language(self.templates, question, language)]
+        return Framing(after=template.after(budget))
+
+    def stated_budget(self, text: str) -> int | None:
+        """Read the budget from an answer; see `SelfBudgeting.stated_budget`."""
+        from tale_core.parsing import parse_budget, strip_thinking  # noqa: PLC0415  # of no use to the others
+
+        head = unicodedata.normalize("NFKC", strip_thinking(text).lstrip()[:_HEAD])
+        budgets = (parse_budget(stated[0]) for stated in _STATED.finditer(head))
+        return next((budget for budget in budgets if budget is not None), None)
+
+
+_lock = threading.RLock()
+
+
+@functools.cache
+def _strategies() -> dict[str, Strategy]:
+    """Return the registry; the built-in strategies are built when one is first asked for."""
+    from tale_core.prompts.builtin import EXEMPLARS, SELF_BUDGET_MEASURED_ON, TEMPLATES  # noqa: PLC0415
+
+    built: list[Strategy] = [TemplateStrategy(name=name, **fields) for name, fields in TEMPLATES.items()]
+    built += [ExemplarStrategy(**EXEMPLARS), SelfBudget(measured_on=SELF_BUDGET_MEASURED_ON)]
+    return {strategy.name: strategy for strategy in built}
 
 
 def register_strategy(strategy: Strategy, *, replace: bool = False) -> Strategy:
     """Add a strategy to the registry, under its name.
 
     Args:
-        strategy: Anything with the members of `tale_core.types.Strategy`.
+        strategy: Anything with the members of `tale_core.protocols.Strategy`.
         replace: Whether to take the place of a strategy of that name.
 
     Returns:
         The strategy, so that the call can stand in an assignment.
 
     Raises:
-        InvalidValueError: The name is taken and ``replace`` is False, or it is no strategy.
+        InvalidValueError: The name is taken and ``replace`` is False, or it is not a strategy.
     """
     _check_strategy(strategy)
     with _lock:
-        if strategy.name in _strategies and not replace:
+        if strategy.name in _strategies() and not replace:
             raise InvalidValueError(
                 f"a strategy named {strategy.name!r} exists; pass replace=True to replace it"
             )
-        _strategies[strategy.name] = strategy
+        _strategies()[strategy.name] = strategy
     return strategy
 
 
@@ -242,9 +300,9 @@ def get_strategy(strategy: str | Strategy) -> Strategy:
         _check_strategy(strategy)
         return strategy
     try:
-        return _strategies[strategy]
+        return _strategies()[strategy]
     except KeyError:
-        near = difflib.get_close_matches(strategy, _strategies, n=1)
+        near = difflib.get_close_matches(strategy, _strategies(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownStrategyError(
             f"no prompt strategy named {strategy!r}; {hint}known: {', '.join(strategy_names())}; "
@@ -255,7 +313,7 @@ def get_strategy(strategy: str | Strategy) -> Strategy:
 def strategy_names() -> tuple[str, ...]:
     """Return the names of all registered strategies, sorted."""
     with _lock:
-        return tuple(sorted(_strategies))
+        return tuple(sorted(_strategies()))
 
 
 def _check_strategy(strategy: object) -> None:
@@ -264,161 +322,3 @@ def _check_strategy(strategy: object) -> None:
             "a strategy has a name, budgeted, reasons and frame(question, budget, language=...); "
             f"got {strategy!r}; known by name: {', '.join(strategy_names())}"
         )
-
-
-_VANILLA = {
-    "en": "Let's think step by step:",
-    "zh": "让我们一步一步思考:",
-}
-_DIRECT = {
-    "en": "Please answer the following question and give the answer directly without any reasoning process.",
-    "zh": "请直接回答下面的问题，只给出答案，不要任何推理过程。",
-}
-
-DRAFT_WORDS = (
-    "Think step by step, but only keep a minimum draft for each thinking step, with 5 words at most. "
-    "Return the answer at the end of the response after a separator ####."
-)
-"""The published instruction of Chain of Draft (Xu et al., arXiv 2502.18600)."""
-
-VANILLA = register_strategy(
-    TemplateStrategy(
-        name="vanilla",
-        templates={code: Template(budgeted=text, unbudgeted=text) for code, text in _VANILLA.items()},
-        budgeted=False,
-    )
-)
-"""Chain of thought without a budget: the baseline that savings are measured against."""
-
-DIRECT = register_strategy(
-    TemplateStrategy(
-        name="direct",
-        templates={code: Template(budgeted="", unbudgeted="", before=text) for code, text in _DIRECT.items()},
-        budgeted=False,
-        reasons=False,
-    )
-)
-"""The answer without reasoning: the lower bound on tokens."""
-
-TALE = register_strategy(
-    TemplateStrategy(
-        name="tale",
-        templates={
-            "en": Template(
-                budgeted="Let's think step by step and use less than {budget} tokens:",
-                unbudgeted=_VANILLA["en"],
-            ),
-            "zh": Template(
-                budgeted="让我们一步一步思考并使用少于 {budget} tokens:",
-                unbudgeted=_VANILLA["zh"],
-            ),
-        },
-        measured_on=(
-            "gpt-4o-mini and others, by the paper (arXiv 2412.18547, table 2)",
-            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: overruns small budgets, and with the answer format collapses",
-        ),
-    )
-)
-"""The published wording (arXiv 2412.18547, section 4)."""
-
-ESSENTIAL = register_strategy(
-    TemplateStrategy(
-        name="essential",
-        templates={
-            "en": Template(
-                budgeted=(
-                    "Let's think step by step, writing only the essential calculations "
-                    "(at most {budget} tokens), and end with the answer:"
-                ),
-                unbudgeted=(
-                    "Let's think step by step, writing only the essential calculations, "
-                    "and end with the answer:"
-                ),
-            ),
-            "zh": Template(
-                budgeted="让我们一步一步思考，只写必要的计算（最多 {budget} tokens），最后给出答案:",
-                unbudgeted="让我们一步一步思考，只写必要的计算，最后给出答案:",
-            ),
-        },
-        measured_on=("Qwen2.5-Coder-1.5B-Instruct Q4_K_M",),
-    )
-)
-"""Asks for the essential calculations; for models that take a bare number as permission not to reason."""
-
-WORDS = register_strategy(
-    TemplateStrategy(
-        name="words",
-        templates={
-            "en": Template(
-                budgeted="Let's think step by step and use less than {words} words:",
-                unbudgeted=_VANILLA["en"],
-            ),
-            "zh": Template(budgeted="让我们一步一步思考并使用少于 {words} 个词:", unbudgeted=_VANILLA["zh"]),
-        },
-    )
-)
-"""The budget in words; for models that count words better than tokens."""
-
-STEPS = register_strategy(
-    TemplateStrategy(
-        name="steps",
-        templates={
-            "en": Template(
-                budgeted="Let's think in at most {steps} short steps, then give the answer:",
-                unbudgeted=_VANILLA["en"],
-            ),
-            "zh": Template(
-                budgeted="让我们最多用 {steps} 个简短的步骤思考，然后给出答案:", unbudgeted=_VANILLA["zh"]
-            ),
-        },
-    )
-)
-"""The budget in steps; for models that keep a number of steps better than a length."""
-
-DRAFT = register_strategy(
-    TemplateStrategy(
-        name="draft",
-        templates={
-            "en": Template(
-                budgeted=DRAFT_WORDS,
-                unbudgeted=DRAFT_WORDS,
-            )
-        },
-        budgeted=False,
-        measured_on=(
-            "GPT-4o and Claude 3.5 Sonnet, by its paper (arXiv 2502.18600)",
-            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: a quarter of vanilla's tokens, half of its right answers lost",
-        ),
-    )
-)
-"""Chain of Draft, zero-shot (arXiv 2502.18600, section 3): a fixed limit per step, no budget per question."""
-
-EXEMPLARS = register_strategy(
-    ExemplarStrategy(
-        name="exemplars",
-        levels={
-            level: tuple(Exemplar(question=question, solution=solution) for question, solution in pairs)
-            for level, pairs in LEVELS.items()
-        },
-        template=Template(
-            budgeted="Let's think step by step and use less than {budget} tokens:",
-            unbudgeted=_VANILLA["en"],
-        ),
-        fit=0.85,
-        measured_on=(
-            "Qwen2.5-Coder-1.5B-Instruct Q4_K_M: 35% to 40% of vanilla's tokens at a budget of 120",
-            "SmolLM2-135M-Instruct Q4_1: 20% of vanilla's tokens on sums at a budget of 30",
-        ),
-    )
-)
-"""Worked examples matched to the budget; for models that cannot count tokens."""
-
-INTERNALISED = register_strategy(
-    TemplateStrategy(
-        name="internalised",
-        templates={code: Template(budgeted="", unbudgeted="") for code in _VANILLA},
-        budgeted=False,
-    )
-)
-"""The plain question, with no budget and no estimator: for a model that was trained to be concise by itself
-(TALE-PT, arXiv 2412.18547, section 5; ``tale internalise``)."""

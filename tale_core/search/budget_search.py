@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import Field
 
 from tale_core.errors import InvalidValueError
-from tale_core.flows import run
-from tale_core.prompts.strategies import VANILLA, get_strategy
+from tale_core.prompts.strategies import get_strategy
 from tale_core.search.curves import BudgetRange, Point, Probe, ideal_range, points_of, rebounds
 from tale_core.search.graded_call import Asking, check_budgeted, probe
-from tale_core.types import Flow, ModelCall, ModelReply, Record, Verdict
+from tale_core.types import Flow, Record
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Strategy
+    from tale_core.protocols import Strategy
+    from tale_core.types import Grade
 
 Method: TypeAlias = Literal["halving", "bisect"]
 """``halving``: as published. ``bisect``: both ends, elasticity check, greedy descent."""
@@ -226,7 +226,7 @@ class _Search:
         return self.points[budget]
 
     def _probe(self, budget: int | None, sample: int) -> Flow[Probe]:
-        strategy = VANILLA if budget is None else self._strategy
+        strategy = get_strategy("vanilla") if budget is None else self._strategy
         call = self.settings.call(self.question, strategy, budget, sample)
         return probe(call, self._grade)
 
@@ -273,53 +273,3 @@ def _descend(search: _Search, best: Point) -> Flow[StopReason]:
 
 _Strategy: TypeAlias = Callable[[_Search, Point], Flow[StopReason]]
 _STRATEGIES: dict[Method, _Strategy] = {"halving": _halving, "bisect": _bisect}
-
-
-def replay_search(
-    trace: SearchTrace, *, accept: Accept = feasible, strategy: str | Strategy | None = None
-) -> SearchTrace:
-    """Run a search again on the answers of its trace, without a model.
-
-    Args:
-        trace: A finished search.
-        accept: The acceptance rule that the search used.
-        strategy: The prompt strategy that the search used, where it is not registered under its name.
-
-    Returns:
-        A trace equal to the first, when rule and strategy are the same.
-
-    Raises:
-        InvalidValueError: The search asks for a budget that the trace does not hold: another rule.
-    """
-    recorded = _Recorded(trace.probes)
-    settings = trace.settings
-    chosen_strategy = get_strategy(settings.strategy if strategy is None else strategy)
-    search = _Search(trace.question, recorded.grade, chosen_strategy, settings, accept)
-    return run(_searching(search, trace.question_id), recorded.call)
-
-
-class _Recorded:
-    """Answers and grades from the probes of a trace."""
-
-    def __init__(self, probes: tuple[Probe, ...]) -> None:
-        self._probes = {(probe.budget, probe.sample): probe for probe in probes}
-        self._last: Probe | None = None
-
-    def call(self, call: ModelCall) -> ModelReply:
-        probe = self._probes.get((call.budget, call.sample))
-        if probe is None:
-            raise InvalidValueError(
-                f"the trace holds no answer for budget {call.budget}; replay with the rule it was made with"
-            )
-        self._last = probe
-        return ModelReply(
-            text=probe.text,
-            usage=probe.usage,
-            finish_reason=probe.finish_reason,
-            model=probe.model,
-            seconds=probe.seconds,
-        )
-
-    def grade(self, text: str) -> Verdict:
-        del text  # the recorded verdict counts: a judge may say something else the second time
-        return self._last.verdict if self._last else "unreadable"

@@ -1,4 +1,4 @@
-"""The common step of every measurement: ask a question whose answer is known, and grade what comes."""
+"""The common step of every measurement: ask a question whose answer is known, and grade the reply."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tale_core.accounts.tokens import usage_of
 from tale_core.errors import EmptyAnswerError, InvalidValueError
 from tale_core.search.curves import Probe
+from tale_core.tokens import usage_of
 from tale_core.types import STORED_STRATEGY, Flow, ModelCall, ModelReply, Record, Verdict
 
 if TYPE_CHECKING:
-    from tale_core.types import Grade, Strategy
+    from tale_core.protocols import Strategy
+    from tale_core.types import Grade
 
 
 class Asking(Record):
@@ -52,10 +53,10 @@ class Asking(Record):
 
 
 def check_budgeted(strategy: Strategy) -> None:
-    """Make sure that a strategy carries the budgets that are to be measured.
+    """Check that a strategy carries a budget.
 
     Raises:
-        InvalidValueError: It carries none.
+        InvalidValueError: It does not, so there is nothing to measure.
     """
     if not strategy.budgeted:
         raise InvalidValueError(
@@ -93,7 +94,7 @@ def answer_text(reply: ModelReply) -> str:
     """Return the text of an answer that is to be graded.
 
     Raises:
-        EmptyAnswerError: The model stopped by itself without a word.
+        EmptyAnswerError: The model stopped without writing anything.
     """
     if not reply.text.strip() and reply.finish_reason != "length":
         raise EmptyAnswerError(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tale_core.accounts.tokens import usage_of
 from tale_core.errors import InvalidValueError, SpendingLimitError
 from tale_core.events import ElasticityEvent
 from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
+from tale_core.tokens import usage_of
 from tale_core.types import FinishReason, ModelReply, Record, Role, Usage, Verdict
 from tale_lab.questions.graders import get_grader, grader_name
 from tale_lab.results.store import result_key

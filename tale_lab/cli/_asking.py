@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tale_core.accounts.ledger import Savings
     from tale_core.method.calibration import Calibration
-    from tale_core.method.question import Answer
+    from tale_core.method.plan import Answer
     from tale_core.types import ControlSetting, ModelCall
 
 DIRECT = "direct"

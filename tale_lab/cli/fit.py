@@ -36,9 +36,6 @@ def fit(
     quantile: Annotated[
         float, typer.Option(help="Share of the questions whose budget is to be covered, between 0 and 1.")
     ] = 0.6,
-    ngrams: Annotated[
-        bool, typer.Option("--ngrams", help="Look at words as well as counts; wants several hundred questions.")
-    ] = False,
     searched: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take only the searches of the model of this name.")
     ] = None,
@@ -59,7 +56,7 @@ def fit(
     Learns from the budgets that tale search found. The scores are cross-validated: every question is predicted
     by an estimator that has not seen it. Needs no model, unless asked for the zero-shot estimates.
     """
-    estimator = RegressionEstimator(quantile=quantile, ngrams=ngrams)
+    estimator = RegressionEstimator(quantile=quantile)
     with Store(results, must_exist=True) as store:
         traces = [one for one in store.traces() if _wanted(one, searched, strategy)]
         if not traces:

@@ -40,7 +40,7 @@ from tale_lab.tuning.race import Race, RaceSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tale_core.flows import Outcome
+    from tale_core.concurrency import Outcome
     from tale_core.method.calibration import Calibration, Evidence
     from tale_core.prompts.strategies import Exemplar
     from tale_lab.questions.datasets import Dataset

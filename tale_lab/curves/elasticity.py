@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from tale_core.errors import InvalidValueError
-from tale_core.prompts.strategies import VANILLA, get_strategy
+from tale_core.prompts.strategies import get_strategy
 from tale_core.search.curves import BudgetRange, Point, Probe, cheapest_window, points_of
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.statistics import Interval, difference_interval, mean_interval, wilson_interval
@@ -98,7 +98,9 @@ def measure_elasticity(
     probes: list[Probe] = []
     for budget in (None, *settings.budgets):
         for sample in range(settings.samples):
-            call = settings.call(question, VANILLA if budget is None else strategy, budget, sample)
+            call = settings.call(
+                question, get_strategy("vanilla") if budget is None else strategy, budget, sample
+            )
             probes += [(yield from probe(call, grade))]
     return Measurement(question=question, question_id=question_id, settings=settings, probes=tuple(probes))
 

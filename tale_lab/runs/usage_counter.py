@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tale_core.accounts.tokens import usage_of
+from tale_core.tokens import usage_of
 from tale_core.types import Record
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from tale_lab.training.formats import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tale_core.protocols import Strategy
     from tale_core.search.budget_search import SearchTrace
-    from tale_core.types import Strategy
     from tale_lab.results.store import Store
 
 Side: TypeAlias = Literal["train", "test"]

@@ -16,7 +16,7 @@ from tale_core.errors import DataError, InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tale_core.types import Strategy
+    from tale_core.protocols import Strategy
     from tale_lab.questions.datasets import Question
     from tale_lab.training.examples import Answer, Example
 

@@ -19,8 +19,8 @@ import json
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from tale_core.accounts.tokens import count_tokens
 from tale_core.errors import InvalidValueError
+from tale_core.tokens import count_tokens
 from tale_lab.questions.datasets import Question
 from tale_lab.questions.graders import get_grader
 

@@ -25,7 +25,7 @@ from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, Trial, race
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tale_core.flows import Outcome
+    from tale_core.concurrency import Outcome
     from tale_core.types import Call
     from tale_lab.questions.datasets import Dataset
     from tale_lab.questions.graders import Grader

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import Field, model_validator
 
+from tale_core.concurrency import Outcome, run_many
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityKind, UsageEvent
-from tale_core.flows import Outcome, adjusted, arun_many, run_many
+from tale_core.flows import adjusted
 from tale_core.search.graded_call import answer_text, graded
-from tale_core.types import ACall, Call, Flow, Grade, ModelCall, Record
+from tale_core.types import Call, Flow, Grade, ModelCall, Record
 from tale_lab.tuning.candidates import BASELINE, Candidate, Levels, default_candidates
 
 if TYPE_CHECKING:
@@ -226,24 +227,6 @@ def run_race(
     while not isinstance(step := _advance(rounds, outcomes), Race):
         outcomes = []
         for outcome in run_many(step, call, concurrency=concurrency):
-            outcomes.append(outcome)
-            if on_outcome is not None:
-                on_outcome(outcome)
-    return step
-
-
-async def arun_race(
-    rounds: Rounds,
-    acall: ACall,
-    *,
-    concurrency: int = 4,
-    on_outcome: Callable[[Outcome[Trial]], None] | None = None,
-) -> Race:
-    """Drive a race to its end, asynchronously; see `run_race`."""
-    outcomes: list[Outcome[Trial]] | None = None
-    while not isinstance(step := _advance(rounds, outcomes), Race):
-        outcomes = []
-        async for outcome in arun_many(step, acall, concurrency=concurrency):
             outcomes.append(outcome)
             if on_outcome is not None:
                 on_outcome(outcome)

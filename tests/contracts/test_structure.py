@@ -22,7 +22,7 @@ MOST = {
     "core lines loaded by `from tale_langchain import TALERunnable`": 3_000,
 }
 """The most that there may be of each. A limit is raised only with a reason in the commit message."""
-NOT_YET = {*MOST}
+NOT_YET = {"lines of the packages"}
 """Those that are above their limit at 42528ed; each goes from here once it is not."""
 NOT_FOR_HELP = {"plotly", "matplotlib", "sklearn", "scipy", "openai"}
 """What ``tale --help`` does not load."""

@@ -107,3 +107,18 @@ def test_examples_of_a_calibration_take_the_place_of_those_of_the_strategy() -> 
     assert calibration.prompt_strategy().frame("q", 50).examples[1].content == "2"
     assert get_strategy("exemplars").frame("q", 50).examples[1].content != "2"  # the registry is untouched
     assert PROFILE.prompt_strategy() is get_strategy("essential")
+
+
+def test_a_method_finds_the_shipped_calibration_of_a_model_by_its_name() -> None:
+    name, shipped = next(iter(SHIPPED.items()))
+    assert TaleMethod(model_name=name.upper()).policy == shipped.policy
+    assert TaleMethod(model_name="unheard-of").policy == TaleMethod().policy
+
+
+def test_a_method_reads_a_calibration_from_its_path_and_checks_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    Calibration(model="m", strategy="steps", budget=33).save(path)
+    method = TaleMethod(calibration=path, model_name="M")
+    assert (method.strategy.name, method.estimator.name) == ("steps", "fixed")
+    with pytest.raises(InvalidValueError, match="measured on 'm', not on 'n'"):
+        TaleMethod(calibration=str(path), model_name="n")

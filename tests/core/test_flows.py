@@ -16,11 +16,9 @@ from tale_core import (
     Message,
     ModelCall,
     ModelReply,
-    Outcome,
     ZeroShotEstimator,
     arun,
-    arun_many,
-    flows,
+    concurrency,
     run,
     run_many,
 )
@@ -243,7 +241,7 @@ def test_a_resumed_flow_still_decides_about_failures_and_is_closed_with_its_driv
     assert guarded.ended_by is GeneratorExit
 
 
-# run_many and arun_many
+# run_many
 
 
 def numbered(count: int | None = None) -> Iterator[Flow[str]]:
@@ -282,20 +280,6 @@ def test_many_flows_run_exactly_as_many_at_a_time_as_asked_for() -> None:
     assert in_flight.most == 3
 
 
-async def test_many_async_flows_run_exactly_as_many_at_a_time_as_asked_for() -> None:
-    in_flight = InFlight()
-
-    async def acall(step: ModelCall) -> ModelReply:
-        with in_flight:
-            for _ in range(3):
-                await asyncio.sleep(0)
-            return echo(step)
-
-    outcomes = [one async for one in arun_many(numbered(12), acall, concurrency=3)]
-    assert [one.error for one in outcomes] == [None] * 12
-    assert in_flight.most == 3
-
-
 def test_an_endless_input_is_read_no_further_ahead_than_the_concurrency() -> None:
     read = itertools.count()
     flows = (single(str(next(read))) for _ in itertools.count())
@@ -305,36 +289,14 @@ def test_an_endless_input_is_read_no_further_ahead_than_the_concurrency() -> Non
     assert next(read) <= 10 + 4
 
 
-async def test_an_endless_input_is_read_no_further_ahead_by_the_async_form() -> None:
-    read = itertools.count()
-    flows = (single(str(next(read))) for _ in itertools.count())
-    outcomes = arun_many(flows, ScriptedModel(reason="yes").acall, concurrency=4)
-    for _ in range(10):
-        await anext(outcomes)
-    await outcomes.aclose()
-    assert next(read) <= 10 + 4
-
-
 def picky(call: ModelCall) -> ModelReply:
     if call.messages[0].content == "2":
         raise TimeoutError("number 2 is slow")
     return echo(call)
 
 
-async def picky_later(call: ModelCall) -> ModelReply:
-    await asyncio.sleep(0)
-    return picky(call)
-
-
-async def outcomes_of(form: str, flows: Iterator[Flow[str]]) -> list[Outcome[str]]:
-    if form == "threads":
-        return list(run_many(flows, picky, concurrency=3))
-    return [one async for one in arun_many(flows, picky_later, concurrency=3)]
-
-
-@pytest.mark.parametrize("form", ["threads", "event loop"])
-async def test_a_failing_flow_costs_only_itself_and_says_which_one_it_was(form: str) -> None:
-    outcomes = sorted(await outcomes_of(form, numbered(5)), key=lambda one: one.index)
+def test_a_failing_flow_costs_only_itself_and_says_which_one_it_was() -> None:
+    outcomes = sorted(run_many(numbered(5), picky, concurrency=3), key=lambda one: one.index)
     assert [one.index for one in outcomes] == [0, 1, 2, 3, 4]
     assert [one.value for one in outcomes] == ["0", "1", None, "3", "4"]
     assert [type(one.error) for one in outcomes if one.error is not None] == [TimeoutError]
@@ -343,17 +305,14 @@ async def test_a_failing_flow_costs_only_itself_and_says_which_one_it_was(form: 
     assert outcomes[3].unwrap() == "3"
 
 
-@pytest.mark.parametrize("form", ["threads", "event loop"])
-async def test_no_flows_make_no_outcomes(form: str) -> None:
-    assert await outcomes_of(form, numbered(0)) == []
+def test_no_flows_make_no_outcomes() -> None:
+    assert list(run_many(numbered(0), picky)) == []
 
 
-async def test_a_hundred_flows_over_one_model_each_get_their_own_reply() -> None:
+def test_a_hundred_flows_over_one_model_each_get_their_own_reply() -> None:
     expected = {index: str(index) for index in range(100)}
     threads = {one.index: one.value for one in run_many(numbered(100), echo, concurrency=16)}
-    tasks = {one.index: one.value async for one in arun_many(numbered(100), picky_later, concurrency=16)}
     assert threads == expected
-    assert tasks == expected | {2: None}
 
 
 def test_a_place_that_becomes_free_is_taken_before_the_consumer_has_its_turn() -> None:
@@ -394,7 +353,7 @@ def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
     left = threading.Event()
     called: list[str] = []
 
-    class Pool(flows.ThreadPoolExecutor):
+    class Pool(concurrency.ThreadPoolExecutor):
         """A pool that says when it is about to wait for its threads."""
 
         def __exit__(self, *exc_info: object) -> bool | None:
@@ -407,46 +366,11 @@ def test_leaving_the_iteration_early_makes_no_further_call_of_a_flow_under_way(
             assert left.wait(timeout=60)
         return echo(step)
 
-    monkeypatch.setattr(flows, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(concurrency, "ThreadPoolExecutor", Pool)
     outcomes = run_many([pair("one", "two"), single("quick")], call, concurrency=2)
     assert next(outcomes).value == "quick"
     outcomes.close()
     assert sorted(called) == ["one", "quick"]
-
-
-async def test_leaving_the_async_iteration_early_cancels_what_is_under_way_and_waits_for_it() -> None:
-    slow = [Guarded(), Guarded()]
-
-    async def acall(step: ModelCall) -> ModelReply:
-        if step.messages[0].content == "hello":
-            await asyncio.Event().wait()
-        return echo(step)
-
-    outcomes = arun_many([*(one.flow() for one in slow), single("quick")], acall, concurrency=3)
-    assert (await anext(outcomes)).value == "quick"
-    await outcomes.aclose()
-    assert [one.ended_by for one in slow] == [GeneratorExit, GeneratorExit]
-
-
-async def test_cancelling_the_consumer_cancels_the_flows_under_way() -> None:
-    started = asyncio.Event()
-    guarded = Guarded()
-
-    async def acall(step: ModelCall) -> ModelReply:
-        started.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def consume() -> None:
-        async for _ in arun_many([guarded.flow()], acall):
-            pass
-
-    task = asyncio.create_task(consume())
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert guarded.ended_by is GeneratorExit
 
 
 def test_an_interruption_in_a_thread_reaches_the_consumer() -> None:
@@ -457,27 +381,18 @@ def test_an_interruption_in_a_thread_reaches_the_consumer() -> None:
         list(run_many(numbered(2), interrupt, concurrency=1))
 
 
-@pytest.mark.parametrize("form", ["threads", "event loop"])
-async def test_calls_see_the_callers_context_variables(form: str) -> None:
+def test_calls_see_the_callers_context_variables() -> None:
     trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="lost")
     trace.set("kept")
 
     def call(step: ModelCall) -> ModelReply:
         return ModelReply(text=trace.get())
 
-    async def acall(step: ModelCall) -> ModelReply:
-        return call(step)
-
-    if form == "threads":
-        outcomes = list(run_many(numbered(3), call, concurrency=2))
-    else:
-        outcomes = [one async for one in arun_many(numbered(3), acall, concurrency=2)]
+    outcomes = list(run_many(numbered(3), call, concurrency=2))
     assert [one.value for one in outcomes] == ["kept"] * 3
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])
-async def test_a_concurrency_below_one_is_refused_with_its_value(concurrency: int) -> None:
+def test_a_concurrency_below_one_is_refused_with_its_value(concurrency: int) -> None:
     with pytest.raises(InvalidValueError, match=f"at least 1, got {concurrency}"):
         list(run_many(numbered(1), echo, concurrency=concurrency))
-    with pytest.raises(InvalidValueError, match=f"at least 1, got {concurrency}"):
-        [one async for one in arun_many(numbered(1), picky_later, concurrency=concurrency)]

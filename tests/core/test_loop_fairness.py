@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tale_core import loop_fairness
-from tale_core.loop_fairness import AT_A_STRETCH, turn
+from tale_core import flows
+from tale_core.flows import AT_A_STRETCH, turn
 
 STEP = 0.001
 CROWD = 100
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(loop_fairness, "time", clock)
+    monkeypatch.setattr(flows, "time", clock)
     return clock
 
 

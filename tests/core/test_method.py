@@ -363,10 +363,11 @@ def test_an_answer_that_slips_in_a_sum_is_asked_again_with_the_sum_put_right() -
     assert "38" not in str(question_run.drain())  # events hold no text of the answer
 
 
-def test_a_slip_is_only_recorded_unless_the_policy_asks_for_more() -> None:
-    answer, _ = ask(ScriptedModel("[[50]]", SLIPPED))
+@pytest.mark.parametrize(("policy", "seen"), [(BudgetPolicy(), False), (BudgetPolicy(on_slip="record"), True)])
+def test_arithmetic_errors_are_looked_for_on_request_only(policy: BudgetPolicy, seen: bool) -> None:
+    answer, _ = ask(ScriptedModel("[[50]]", SLIPPED), policy=policy)
     assert answer.plan.attempt == 1
-    assert "slip" in kinds(answer)
+    assert ("slip" in kinds(answer)) == seen
 
 
 def test_an_answer_that_goes_on_slipping_is_asked_again_only_as_often_as_the_policy_says() -> None:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from tale_core.errors import InvalidValueError
-from tale_core.method.options import current_options
+from tale_core.method.method import current_options
 
 
 def test_present_names_pass_as_they_are():

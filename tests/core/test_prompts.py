@@ -36,7 +36,8 @@ AMOUNTS = {"98760", "74070", "4938"}
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test register strategies that are gone afterwards."""
-    monkeypatch.setattr(strategies, "_strategies", dict(strategies._strategies))
+    known = dict(strategies._strategies())
+    monkeypatch.setattr(strategies, "_strategies", lambda: known)
 
 
 def terse(name: str = "terse", **changes: object) -> TemplateStrategy:

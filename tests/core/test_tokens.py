@@ -8,12 +8,12 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+import tiktoken
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tale_core import Message, Usage, count_tokens, estimate_usage
-from tale_core.accounts import tokens
-from tale_core.accounts.tokens import counting_method
+from tale_core import Message, Usage, count_tokens, estimate_usage, tokens
+from tale_core.tokens import counting_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,14 @@ def test_the_environment_is_as_it_was_after_counting(
     assert dict(os.environ) == environment
 
 
+@pytest.mark.usefixtures("uncached")
+def test_it_counts_as_tiktoken_itself_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next(folder for folder in tokens._cache_folders() if (folder / CACHE_NAME).exists())
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+    text = "It's 3,141.59 of 100% (α→ω),\n\n  让我们一步一步思考 <|endoftext|> HTTPServer can't"
+    assert count_tokens(text) == len(tiktoken.get_encoding("o200k_base").encode(text, disallowed_special=()))
+
+
 def test_special_tokens_in_a_text_are_counted_as_text() -> None:
     assert count_tokens("<|endoftext|>") > 1
 
@@ -92,14 +100,6 @@ def test_a_damaged_vocabulary_is_passed_over_and_left_where_it_is(nowhere: Path)
     assert damaged.read_bytes() == b"not a vocabulary"
 
 
-@pytest.mark.usefixtures("nowhere")
-def test_a_tiktoken_that_keeps_its_addresses_elsewhere_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiktoken_ext import openai_public
-
-    monkeypatch.delattr(openai_public, "o200k_base")
-    assert counting_method() == "4 characters a token"
-
-
 # either way
 
 
@@ -110,6 +110,7 @@ def test_only_the_empty_text_counts_as_nothing(folder: str, request: pytest.Fixt
     assert count_tokens(" ") == count_tokens("a") == 1
 
 
+@settings(deadline=None)  # the first text loads the vocabulary
 @given(st.text(st.characters()))
 def test_any_text_can_be_counted(text: str) -> None:
     assert (count_tokens(text) == 0) == (text == "")

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tale_core.method.calibration import Calibration
-    from tale_core.types import ChooseControl, Estimator, Role
+    from tale_core.protocols import Estimator
+    from tale_core.types import ChooseControl, Role
 
 
 class Said(Record):

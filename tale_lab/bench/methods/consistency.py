@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from tale_core.accounts.tokens import usage_of
 from tale_core.method.calibration import Calibration  # noqa: TC001  # pydantic reads it
 from tale_core.method.method import TaleMethod
+from tale_core.tokens import usage_of
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
 from tale_lab.bench.methods.published import Vanilla
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tale_core.method.question import Plan
+    from tale_core.method.plan import Plan
     from tale_core.types import Flow, ModelCall, ModelReply
 
 _OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
@@ -64,7 +64,7 @@ class SelfConsistency(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
-        vanilla = yield from Vanilla().asking.begin(question, journaled=False).plan()
+        vanilla = yield from Vanilla().asking.begin(question, record_events=False).plan()
         call = vanilla.call().model_copy(update={"role": "reference"})
         limit = _spent(call, (yield call))
         plan, spent = yield from self._planned(question)
@@ -92,7 +92,7 @@ class SelfConsistency(Method):
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
-        run = self._asking().begin(question, journaled=False)
+        run = self._asking().begin(question, record_events=False)
         if self.calibration is None:
             return run.under(Budget()), 0
         plan = yield from run.plan()

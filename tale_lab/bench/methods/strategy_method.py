@@ -12,7 +12,8 @@ from tale_lab.bench.methods.base import Method, Said
 
 if TYPE_CHECKING:
     from tale_core.method.method import TaleMethod
-    from tale_core.types import Estimator, Flow
+    from tale_core.protocols import Estimator
+    from tale_core.types import Flow
 
 
 class StrategyMethod(Method):
@@ -34,7 +35,7 @@ class StrategyMethod(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
-        answer = yield from self.asking.begin(question, journaled=False).answer()
+        answer = yield from self.asking.begin(question, record_events=False).answer()
         return Said(text=answer.reply.text, events=answer.events)
 
     def settings(self) -> dict[str, Any]:
@@ -54,7 +55,11 @@ def asking_facts(asking: TaleMethod) -> dict[str, Any]:
         "strategy": strategy.model_dump(mode="json", exclude={"measured_on"})
         if isinstance(strategy, Record)
         else strategy.name,
-        "policy": asking.policy.model_dump(mode="json"),
+        # Looking for arithmetic errors without acting on them changes no call, so it is no part of the key.
+        "policy": {
+            **asking.policy.model_dump(mode="json"),
+            "on_slip": asking.policy.reactions["on_slip"],
+        },
         "estimator": _estimator_facts(asking.estimator) if strategy.budgeted else None,
         "curve": [point.model_dump(mode="json") for point in asking.curve],
     }

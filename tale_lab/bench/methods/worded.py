@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from tale_core.prompts.strategies import DRAFT_WORDS
+from tale_core.prompts.builtin import DRAFT_WORDS
 from tale_lab.bench.methods import published_examples
 from tale_lab.bench.methods.base import Method, Said, ask, register_method
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tale_core.flows import observed, run_many
+from tale_core.concurrency import run_many
+from tale_core.flows import observed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from tale_core.flows import Outcome
+    from tale_core.concurrency import Outcome
     from tale_core.types import Call, Flow, T
     from tale_lab.runs.engines.protocols import Make, Memory
 

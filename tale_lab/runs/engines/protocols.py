@@ -10,7 +10,7 @@ from tale_core.types import Flow, T
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from tale_core.flows import Outcome
+    from tale_core.concurrency import Outcome
     from tale_core.types import ModelCall, ModelReply
 
 Make: TypeAlias = Callable[[], Flow[T]]

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
+from tale_core.concurrency import Outcome
 from tale_core.errors import EngineError, InvalidValueError, MissingExtraError, SpendingLimitError
-from tale_core.flows import Outcome
 from tale_core.types import T
 from tale_lab.runs.engines.worker import Worker
 

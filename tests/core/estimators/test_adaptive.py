@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import math
 import pickle
 import random
@@ -30,7 +29,7 @@ from tale_core import (
     TaleMethod,
     Usage,
     ZeroShotEstimator,
-    arun_many,
+    arun,
     run,
     run_many,
 )
@@ -38,7 +37,6 @@ from tale_core.testing import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tale_core import Answer, Flow
 
@@ -380,96 +378,27 @@ def test_an_answer_survives_an_estimator_that_fails_to_learn() -> None:
 # concurrency
 
 
-def test_eight_threads_learn_the_same(tmp_path: Path) -> None:
+def test_eight_threads_learn_the_same() -> None:
     model = SimulatedModel()
-    estimator = AdaptiveEstimator(ZeroShotEstimator(), seed=0, path=tmp_path / "learned.json")
+    estimator = AdaptiveEstimator(ZeroShotEstimator(), seed=0)
     outcomes = [one.unwrap() for one in run_many(flows(estimator, 400), model, concurrency=8)]
     own = [one for one in outcomes if one.plan.budget.source == "adaptive"]
     status = estimator.status
     assert status.in_charge == "learned"
     assert status.saved_calls == len(own) > 200
     assert status.answers == 400 - len(own) == model.estimates
-    assert AdaptiveEstimator(ZeroShotEstimator(), path=tmp_path / "learned.json").status == status
 
 
 async def test_it_learns_on_an_event_loop() -> None:
     model = SimulatedModel()
     estimator = AdaptiveEstimator(ZeroShotEstimator(), seed=0)
-    async for outcome in arun_many(flows(estimator, 250), model.acall, concurrency=50):
-        outcome.unwrap()
+    waiting = list(flows(estimator, 250))
+    for at in range(0, 250, 50):
+        await asyncio.gather(*(arun(flow, model.acall) for flow in waiting[at : at + 50]))
     assert estimator.status.in_charge == "learned"
 
 
-# files
-
-
-def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "learned.json"
-    model = SimulatedModel()
-    first = trained(model, path=path)
-    answered(first, model, 30)
-    second = AdaptiveEstimator(ZeroShotEstimator(), path=path, explore=0)
-    assert second.status == first.status
-    first.explore = 0
-    for text in ("Ann gets 3 more. Bo gets 4 more. How many?", "How many?"):
-        estimates = [run(one.estimate(text), ScriptedModel("unused")) for one in (first, second)]
-        assert estimates[0] == estimates[1]
-        assert estimates[0].calibrated
-
-
-def test_a_restart_in_the_middle_of_learning_loses_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "learned.json"
-    model, straight = SimulatedModel(), SimulatedModel()
-    whole = AdaptiveEstimator(ZeroShotEstimator(), seed=0)
-    answered(whole, straight, 40)
-    for part in range(4):
-        rng_part = AdaptiveEstimator(ZeroShotEstimator(), seed=0, path=path)
-        for number, flow in enumerate(flows(rng_part, 40)):
-            if number // 10 == part:
-                run(flow, model)
-    assert AdaptiveEstimator(ZeroShotEstimator(), path=path).status == whole.status
-
-
-def test_the_file_holds_no_question(tmp_path: Path) -> None:
-    path = tmp_path / "learned.json"
-    answered(AdaptiveEstimator(ZeroShotEstimator(), path=path), SimulatedModel(), 20)
-    assert "gets" not in path.read_text()
-    assert [file.name for file in tmp_path.iterdir()] == ["learned.json"]
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 1}', "not json"])
-def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "notes.json"
-    path.write_text(content)
-    with pytest.raises(InvalidValueError, match=r"notes\.json.*name another file"):
-        AdaptiveEstimator(ZeroShotEstimator(), path=path)
-    assert path.read_text() == content
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 2}, "another version"),
-        ({"features": ["words"]}, "another version"),
-        ({"start": "fixed"}, r"learned from start 'fixed' at quantile 0\.75, this is 'zero-shot' at 0\.75"),
-        ({"quantile": 0.5}, "at quantile 0.5"),
-    ],
-)
-def test_a_file_that_belongs_elsewhere_is_refused(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    path = tmp_path / "learned.json"
-    told(AdaptiveEstimator(ZeroShotEstimator(), path=path))
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InvalidValueError, match=message):
-        AdaptiveEstimator(ZeroShotEstimator(), path=path)
-
-
-def test_a_file_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
-    estimator = AdaptiveEstimator(ZeroShotEstimator(), path=tmp_path / "missing" / "learned.json")
-    with pytest.warns(RuntimeWarning, match=r"cannot write.*kept in memory"):
-        told(estimator)
-    assert estimator.status.answers == 1
+# copies
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301

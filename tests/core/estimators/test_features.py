@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale_core.estimators.features import FEATURES, ngram_features, text_features
+from tale_core.estimators.features import FEATURES, text_features
 
 YOGA = (
     "Peyton's mother does yoga for one hour. The cooking class takes nine times as long, the museum tour "
@@ -58,17 +57,3 @@ def test_any_text_has_finite_features(question: str) -> None:
     features = text_features(question)
     assert len(features) == len(FEATURES)
     assert all(math.isfinite(value) and value >= 0 for value in features)
-
-
-@given(st.text(), st.integers(min_value=1, max_value=600))
-def test_hashed_words_make_a_vector_of_length_one_or_none(question: str, columns: int) -> None:
-    hashed = ngram_features(question, columns)
-    assert all(0 <= column < columns for column in hashed)
-    length = math.sqrt(sum(value * value for value in hashed.values()))
-    assert length == pytest.approx(1) if hashed else length == 0
-
-
-def test_hashing_is_the_same_in_every_process() -> None:
-    assert ngram_features("how many eggs", 512) == pytest.approx(
-        {column: 1 / math.sqrt(5) for column in (100, 110, 125, 366, 447)}
-    )

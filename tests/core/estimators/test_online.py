@@ -1,4 +1,4 @@
-"""The regression that learns one answer at a time, and the rule by which it is put in charge."""
+"""The regression that learns one answer at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tale_core.estimators.features import FEATURES
-from tale_core.estimators.online import OnlineRegression, OnlineState
-from tale_core.estimators.takeover_test import Contest, ContestState, pinball
+from tale_core.estimators.online import OnlineRegression
 
 WIDTH = len(FEATURES)
 
@@ -78,16 +77,6 @@ def test_it_follows_a_change() -> None:
     assert regression.predict(features) == pytest.approx((before or 0) + 1, abs=0.15)
 
 
-def test_it_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
-    first = learned(50)
-    state = OnlineState.model_validate_json(first.state.model_dump_json())
-    second = OnlineRegression(quantile=first.quantile, memory=first.memory, state=state)
-    for regression in (first, second):
-        regression.learn([1.0] * WIDTH, 5.0)
-    assert second.state == first.state
-    assert second.predict([2.0] * WIDTH) == first.predict([2.0] * WIDTH)
-
-
 values = st.floats(min_value=0, max_value=15)
 rows = st.lists(st.floats(min_value=0, max_value=12), min_size=WIDTH, max_size=WIDTH)
 
@@ -110,81 +99,4 @@ def test_tens_of_thousands_of_answers_do_not_wear_it_out() -> None:
     for number in range(3000):
         regression.learn([0.0] * WIDTH, 4.0 + number % 2)
     assert regression.predict([0.0] * WIDTH) == pytest.approx(4.5, abs=0.6)
-    assert all(math.isfinite(value) for row in regression.state.products for value in row)
-
-
-# the contest
-
-
-def test_pinball_is_larger_where_the_budget_fell_short() -> None:
-    short, wide = pinball(5.0, 4.5, 0.75), pinball(4.5, 5.0, 0.75)
-    assert (short, wide) == (0.375, 0.125)
-    assert pinball(100.0, 1.0, 0.75) == 2.0
-
-
-def fill(contest: Contest, own: float, start: float, count: int, *, spread: float = 0.02) -> None:
-    rng = random.Random(0)  # noqa: S311
-    for _ in range(count):
-        loss = start + rng.uniform(-spread, spread)
-        contest.note_start(loss)
-        contest.compare(own + rng.uniform(-spread, spread), loss)
-
-
-def test_a_full_window_is_needed_to_win() -> None:
-    contest = Contest(30)
-    fill(contest, 0.1, 0.3, 29)
-    assert not contest.won()
-    fill(contest, 0.1, 0.3, 1)
-    assert contest.won()
-
-
-def test_a_gain_below_a_tenth_is_no_win() -> None:
-    contest = Contest(30)
-    fill(contest, 0.28, 0.3, 30, spread=0.001)
-    assert not contest.won()
-
-
-def test_a_gain_that_may_be_an_accident_is_no_win() -> None:
-    contest = Contest(30)
-    for number in range(30):
-        contest.compare(0.0 if number < 3 else 0.98, 1.0)
-    assert contest.losses == pytest.approx((0.882, 1.0))
-    assert not contest.won()
-
-
-def test_a_win_may_come_from_budgets_of_its_own() -> None:
-    contest = Contest(30)
-    fill(contest, 0.3, 0.3, 30)
-    assert not contest.won()
-    for _ in range(30):
-        contest.note_own(0.1)
-    assert contest.won()
-
-
-@pytest.mark.parametrize("going", [0.5, 0.26])
-def test_it_loses_when_its_budgets_go_worse_than_the_starts_or_than_they_used_to(going: float) -> None:
-    contest = Contest(30)
-    fill(contest, 0.1, 0.3, 30)
-    contest.begin()
-    rng = random.Random(0)  # noqa: S311
-    for _ in range(30):
-        contest.note_own(0.1 + rng.uniform(-0.02, 0.02))
-        assert not contest.lost()
-    for _ in range(15):
-        contest.note_own(going + rng.uniform(-0.02, 0.02))
-    assert contest.lost()
-
-
-def test_it_loses_where_the_start_is_better_when_asked() -> None:
-    contest = Contest(30)
-    fill(contest, 0.5, 0.3, 30)
-    assert contest.lost()
-
-
-def test_a_contest_goes_on_from_its_state() -> None:
-    contest = Contest(20)
-    fill(contest, 0.1, 0.3, 20)
-    contest.note_own(0.2)
-    state = ContestState.model_validate_json(contest.state.model_dump_json())
-    assert Contest(20, state).state == contest.state
-    assert len(Contest(10, state).state.pairs) == 10
+    assert all(math.isfinite(value) for row in regression._products for value in row)

@@ -16,9 +16,6 @@ import pytest
 import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.embeddings import DeterministicFakeEmbedding
-from llama_index.core import MockEmbedding
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from sklearn.linear_model import LinearRegression
 
 from tale_core import (
@@ -102,11 +99,8 @@ def test_a_higher_quantile_leads_to_larger_budgets(examples: list[BudgetExample]
     assert sum(high) > 1.3 * sum(low)
 
 
-@pytest.mark.parametrize("choices", [{}, {"ngrams": True}, {"embeddings": DeterministicFakeEmbedding(size=24)}])
-def test_the_fast_path_is_the_pipeline_to_the_last_token(
-    examples: list[BudgetExample], choices: dict[str, Any]
-) -> None:
-    estimator = RegressionEstimator(**choices).fit_table(examples)
+def test_the_fast_path_is_the_pipeline_to_the_last_token(examples: list[BudgetExample]) -> None:
+    estimator = RegressionEstimator().fit_table(examples)
     asked = [one.question for one in table(30, seed=3)]
     facts = estimator.facts
     expected = [
@@ -151,10 +145,9 @@ def test_predicting_is_far_cheaper_than_the_pipeline_row_by_row(fitted: Regressi
 def test_a_second_fit_takes_nothing_over_from_the_first() -> None:
     other = table(60, seed=7)
     estimator = RegressionEstimator().fit_table(table(40, seed=8))
-    estimator.ngrams = True
-    assert estimator.fit_table(other).facts.ngrams == 512
+    estimator.fit_table(other)
     asked = [one.question for one in table(10, seed=9)]
-    assert estimator.predict(asked) == RegressionEstimator(ngrams=True).fit_table(other).predict(asked)
+    assert estimator.predict(asked) == RegressionEstimator().fit_table(other).predict(asked)
 
 
 def test_an_unfitted_regression_says_so() -> None:
@@ -202,7 +195,7 @@ def test_a_repeated_question_is_never_on_both_sides_of_a_split() -> None:
     # Each question comes four times with a budget of its own: only a leak could predict it.
     budgets = {text: rng.randint(20, 400) for text in unique}
     repeated = [BudgetExample(question=text, tokens=budgets[text]) for text in unique * 4]
-    report = RegressionEstimator(ngrams=True).fit_table(repeated).facts.report
+    report = RegressionEstimator().fit_table(repeated).facts.report
     assert report.score("regression").error > 50
 
 
@@ -276,84 +269,14 @@ def test_one_question_many_times_is_one_question() -> None:
         RegressionEstimator().fit_table(table(1) * 50)
 
 
-def test_the_smallest_allowed_table_fits_with_everything_on() -> None:
-    estimator = RegressionEstimator(ngrams=True, embeddings=DeterministicFakeEmbedding(size=8))
-    assert estimator.fit_table(table(20)).facts.examples == 20
+def test_the_smallest_allowed_table_fits() -> None:
+    assert RegressionEstimator().fit_table(table(20)).facts.examples == 20
 
 
 def test_one_budget_for_all_questions_is_no_regression(examples: list[BudgetExample]) -> None:
     same = [one.model_copy(update={"tokens": 50}) for one in examples]
     with pytest.raises(InvalidValueError, match=r"same budget, 50.*FixedEstimator\(50\)"):
         RegressionEstimator().fit_table(same)
-
-
-# embeddings
-
-
-class Vowels(BaseEmbedding):
-    """An embedding in LlamaIndex's way: counts the vowels."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return [float(text.count(vowel)) for vowel in "aeiou"]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        raise AssertionError("training and prediction must embed alike")
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_query_embedding(query)
-
-
-@pytest.mark.parametrize(
-    ("embeddings", "name"),
-    [
-        (DeterministicFakeEmbedding(size=5), "DeterministicFakeEmbedding"),
-        (Vowels(), "Vowels"),
-        (Vowels(model_name="vowels-1"), "vowels-1"),
-    ],
-)
-def test_embeddings_of_both_frameworks_are_taken(
-    examples: list[BudgetExample], embeddings: Any, name: str
-) -> None:
-    estimator = RegressionEstimator(embeddings=embeddings).fit_table(examples)
-    assert (estimator.facts.embedding, estimator.facts.dimensions) == (name, 5)
-    assert run(estimator.estimate(examples[0].question), no_model).tokens
-
-
-def test_an_embedding_that_is_the_same_for_every_question_is_refused(examples: list[BudgetExample]) -> None:
-    with pytest.raises(InvalidValueError, match="MockEmbedding gives all 120 questions the same vector"):
-        RegressionEstimator(embeddings=MockEmbedding(embed_dim=6)).fit_table(examples)
-
-
-def test_an_embedding_that_knows_the_budget_is_used(examples: list[BudgetExample]) -> None:
-    rng = random.Random(0)  # noqa: S311
-    budgets = {f"Question {number}": rng.randint(20, 400) for number in range(100)}
-
-    def oracle(texts: list[str]) -> list[list[float]]:
-        return [[math.log(budgets[text]), 1.0] for text in texts]
-
-    hidden = [BudgetExample(question=text, tokens=tokens) for text, tokens in budgets.items()]
-    blind = RegressionEstimator().fit_table(hidden).facts.report.score("regression")
-    seeing = RegressionEstimator(embeddings=oracle).fit_table(hidden).facts.report.score("regression")
-    assert seeing.error < blind.error / 5
-
-
-@pytest.mark.parametrize(
-    "embeddings",
-    [
-        lambda texts: [[1.0]],
-        lambda texts: [[] for _ in texts],
-        lambda texts: [[1.0] * (1 + len(text)) for text in texts],
-    ],
-    ids=["too few", "empty", "ragged"],
-)
-def test_embeddings_that_do_not_fit_are_refused(examples: list[BudgetExample], embeddings: Any) -> None:
-    with pytest.raises(InvalidValueError, match="one vector each"):
-        RegressionEstimator(embeddings=embeddings).fit_table(examples)
-
-
-def test_what_is_no_embedding_is_refused(examples: list[BudgetExample]) -> None:
-    with pytest.raises(InvalidValueError, match="got int"):
-        RegressionEstimator(embeddings=3).fit_table(examples)
 
 
 # files
@@ -380,20 +303,6 @@ def test_a_file_holds_no_question_but_recognises_one(
     loaded = RegressionEstimator.load(path)
     assert loaded.trained_on(examples[0].question)
     assert not loaded.trained_on("What is 2 + 2?")
-
-
-def test_a_file_with_an_embedding_wants_the_same_again(examples: list[BudgetExample], tmp_path: Path) -> None:
-    path = tmp_path / "budget.skops"
-    embeddings = DeterministicFakeEmbedding(size=6)
-    RegressionEstimator(embeddings=embeddings).fit_table(examples).save(path)
-    loaded = RegressionEstimator.load(path, embeddings=embeddings)
-    assert run(loaded.estimate("How many?"), no_model).tokens
-    with pytest.raises(
-        InvalidValueError, match=r"fitted with embeddings 'DeterministicFakeEmbedding', got None"
-    ):
-        RegressionEstimator.load(path)
-    with pytest.raises(InvalidValueError, match="all of length 6"):
-        RegressionEstimator.load(path, embeddings=DeterministicFakeEmbedding(size=7)).predict(["How many?"])
 
 
 def stored(path: Path, content: object) -> Path:
@@ -435,6 +344,7 @@ def test_a_damaged_file_is_refused(fitted: RegressionEstimator, tmp_path: Path) 
         ({"version": 99}, "another version"),
         ({"features": ["words"]}, "another version"),
         ({"lowest": "few"}, "header that cannot be read"),
+        ({"ngrams": 512}, r"header that cannot be read; fit again with `tale fit`"),  # once allowed
     ],
 )
 def test_a_file_of_another_version_is_refused(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tale_core import InvalidValueError, ModelReply, Usage
 from tale_core.testing import ScriptedModel
 from tale_lab.tuning.candidates import BASELINE, Candidate, candidates_of, default_candidates
-from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, arun_race, race, run_race
+from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, race, run_race
 
 CANDIDATES = (
     Candidate(strategy="tale"),
@@ -134,18 +134,6 @@ def test_the_announced_bound_is_what_a_race_asks_for():
     answering = model(lambda prompt, _: (True, 100))
     drive(race(questions(20), settings), answering)
     assert len(answering.calls) == settings.most_answers(20)
-
-
-async def test_both_drivers_run_the_same_race():
-    settings = RaceSettings(candidates=CANDIDATES)
-
-    def behaviour(prompt, number):
-        return number % 5 > 0, len(prompt)
-
-    there = await arun_race(race(questions(12), settings), model(behaviour).acall, concurrency=3)
-    here = drive(race(questions(12), settings), model(behaviour))
-    assert there.standings == here.standings
-    assert {*there.trials} == {*here.trials}
 
 
 def test_pairs_are_answers_to_the_same_question():

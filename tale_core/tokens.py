@@ -1,12 +1,13 @@
 """Counting tokens without a network: always an estimate, and marked as one.
 
-What a call cost is what its provider reports. Where nothing is reported (a stream left early, a server
-without usage) text is counted here, with tiktoken when one of its vocabularies lies on this disk, otherwise
-by a rule of thumb. Nothing is ever downloaded.
+What a call cost is what its provider reports. Where nothing is reported (a stream left early, a server without
+usage) text is counted here: with tiktoken where its vocabulary is on this disk (in tiktoken's cache folder, or
+in llama-index-core), else at four characters a token. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import importlib.util
@@ -14,7 +15,6 @@ import math
 import os
 import re
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,24 @@ if TYPE_CHECKING:
 
     from tale_core.types import ModelCall, ModelReply
 
-_CACHE_VARIABLE = "TIKTOKEN_CACHE_DIR"
 _ENCODING = "o200k_base"
+# What tiktoken calls the vocabulary in its cache folder (the SHA-1 of its address), and the file's SHA-256.
+_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"
+_DIGEST = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+# How the encoding splits a text into words, as in tiktoken_ext.openai_public.
+_WORDS = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"\p{N}{1,3}",
+    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+    r"\s*[\r\n]+",
+    r"\s+(?!\S)",
+    r"\s+",
+)
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHARACTERS_PER_TOKEN = 4
 # Role and separator tokens around each message, as in the chat formats of common models.
 _TOKENS_PER_MESSAGE = 4
-_environment = threading.Lock()
 
 
 def count_tokens(text: str) -> int:
@@ -92,50 +102,28 @@ def usage_of(call: ModelCall, reply: ModelReply) -> Usage:
 @functools.cache
 def _offline_encoding() -> tiktoken.Encoding | None:
     """Load the vocabulary from a folder on this disk; None where there is none."""
-    import tiktoken  # noqa: PLC0415  # slow to import, and most programs never count
-    from tiktoken_ext import openai_public  # noqa: PLC0415
-
-    address, digest = _vocabulary(openai_public)
-    name = hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()  # tiktoken's own cache key
     for folder in _cache_folders():
-        if _has_digest(folder / name, digest):
-            # tiktoken reads its cache folder from the environment only. What it misses there, or finds with
-            # another digest, it downloads (and deletes the file): hence the check before.
-            with _environment:
-                before = os.environ.get(_CACHE_VARIABLE)
-                os.environ[_CACHE_VARIABLE] = str(folder)
-                try:
-                    return tiktoken.get_encoding(_ENCODING)
-                finally:
-                    if before is None:
-                        del os.environ[_CACHE_VARIABLE]
-                    else:
-                        os.environ[_CACHE_VARIABLE] = before
+        try:
+            content = (folder / _FILE).read_bytes()
+        except OSError:
+            continue
+        if hashlib.sha256(content).hexdigest() == _DIGEST:
+            return _encoding(content)
     return None
 
 
-def _vocabulary(module: object) -> tuple[str, str]:
-    """Return the address that tiktoken would load the vocabulary from, and the digest it expects.
+def _encoding(content: bytes) -> tiktoken.Encoding:
+    """Build the encoding from its file. tiktoken.get_encoding would download what it does not find."""
+    import tiktoken  # noqa: PLC0415  # slow to import, and most programs never count
 
-    Both stand in the code of its constructor alone; empty where a future version keeps them elsewhere.
-    """
-    code = getattr(getattr(module, _ENCODING, None), "__code__", None)
-    texts = [one for one in getattr(code, "co_consts", ()) if isinstance(one, str)]
-    address = next((one for one in texts if one.endswith(f"/{_ENCODING}.tiktoken")), "")
-    digest = next((one for one in texts if _SHA256.fullmatch(one)), "")
-    return address, digest
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    except OSError:
-        return False
+    pairs = (line.split() for line in content.splitlines() if line)
+    ranks = {base64.b64decode(token): int(rank) for token, rank in pairs}
+    return tiktoken.Encoding(_ENCODING, pat_str="|".join(_WORDS), mergeable_ranks=ranks, special_tokens={})
 
 
 def _cache_folders() -> Iterator[Path]:
-    """Yield the folders where a vocabulary may lie, tiktoken's own first."""
-    for variable in (_CACHE_VARIABLE, "DATA_GYM_CACHE_DIR"):
+    """Yield the folders where a vocabulary may be, tiktoken's own first."""
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if os.environ.get(variable):
             yield Path(os.environ[variable])
     yield Path(tempfile.gettempdir()) / "data-gym-cache"
