@@ -21,7 +21,6 @@ _KNOWN_STRINGS = (
     "'provider:model' (such as 'openai:gpt-4o-mini'), 'local', 'local:NAME' or the URL of a server "
     "(with #NAME where it has several models)"
 )
-_TIMEOUT = 10.0  # seconds, for a server to list its models
 
 
 def open_model(model: object) -> ChatRunnable:
@@ -96,7 +95,7 @@ def _openai_compatible(model: str) -> BaseChatModel:
         from langchain_openai import ChatOpenAI  # noqa: PLC0415  # slow, and an extra
     except ImportError as exc:
         raise MissingExtraError("langchain_openai", "langchain") from exc
-    from tale_core.models.client import ChatClient  # noqa: PLC0415
+    from tale_core.models.client import only_model  # noqa: PLC0415
     from tale_core.models.model_strings import resolve_model  # noqa: PLC0415
 
     found = resolve_model(model)
@@ -104,7 +103,7 @@ def _openai_compatible(model: str) -> BaseChatModel:
         base_url=found.base_url,
         # Never the key of the environment: that is meant for OpenAI.
         api_key=SecretStr(found.api_key),
-        model=found.model or ChatClient.open(model, timeout=_TIMEOUT, max_retries=0).model,
+        model=found.model or only_model(found),
         temperature=found.temperature,
         stream_usage=True,  # off by default behind a base_url, and then streams would go unmeasured
     )

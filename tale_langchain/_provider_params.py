@@ -13,6 +13,7 @@ from tale_core.models.providers import (
     base_controls,
     claude_controls,
     claude_thinking,
+    forces_tool,
     gemini_controls,
     openai_controls,
     server_body,
@@ -114,13 +115,6 @@ def quieted(
     return setting, dialect.write(request, setting) if dialect is not None and setting.native else {}
 
 
-def _forced(arguments: Mapping[str, Any]) -> bool:
-    """Return whether a call forces a tool, in any provider's spelling."""
-    choice = arguments.get("tool_choice")
-    kind = choice.get("type") if isinstance(choice, dict) else choice
-    return choice is not None and kind not in {"auto", "none", False}
-
-
 # OpenAI, and every class with LangChain's standard argument `reasoning_effort`.
 
 
@@ -180,7 +174,7 @@ def _read_claude(request: Request) -> NativeControls:
         thinking=thinking,
         effort=effort or _output_config(request).get("effort"),
         max_tokens=request.get("max_tokens"),
-        forced_tool=_forced(request.arguments),
+        forced_tool=forces_tool(request.arguments),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -11,6 +10,7 @@ from tale_core.models.providers import (
     base_controls,
     claude_controls,
     claude_thinking,
+    forces_tool,
     gemini_controls,
     openai_controls,
     server_body,
@@ -18,6 +18,8 @@ from tale_core.models.providers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from llama_index.core.llms import LLM
 
     from tale_core.models.model_families import Provider
@@ -160,13 +162,12 @@ def _write_responses(request: Request, wanted: Wanted) -> Written:
 
 
 def _read_claude(request: Request) -> NativeControls:
-    choice = request.arguments.get("tool_choice")
     return claude_controls(
         request.base("anthropic"),
         thinking=request.get("thinking", "thinking_dict"),
         effort=(request.get("output_config") or {}).get("effort"),
         max_tokens=request.get("max_tokens"),
-        forced_tool=isinstance(choice, Mapping) and choice.get("type") in {"any", "tool"},
+        forced_tool=forces_tool(request.arguments),
     )
 
 
