@@ -1,4 +1,4 @@
-"""Looking into a user's model, and rebuilding it: for the estimator, with tools, with structured output."""
+"""Looking into a user's model, however it is wrapped, and rebuilding the wrappers around a changed model."""
 
 from __future__ import annotations
 
@@ -11,29 +11,13 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
 
 from tale_core.errors import NotAChatModelError
-from tale_langchain._provider_params import Request, quieted
+from tale_langchain._provider_params import ConfiguredModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tale_core.models.providers import Server
-    from tale_core.types import ModelCall
-
 ChatRunnable: TypeAlias = Runnable[LanguageModelInput, AIMessage]
 """Anything that takes messages and answers with an AIMessage."""
-
-# Fields under which chat models keep their output limit.
-_LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens", "num_predict")
-# Bound arguments that shape an answer; an estimate must come as plain text, without much thought.
-_ANSWER_SHAPING = frozenset(
-    {
-        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "tool_config"),
-        *("response_format", "ls_structured_output_format", "structured_output_format", "strict", "format"),
-        *("response_schema", "response_json_schema", "response_mime_type", "output_config", "output_format"),
-        *("stop", "stop_sequences", "n", "logprobs", "top_logprobs", "modalities", "audio", "prediction"),
-        *("stream", "stream_options", "stream_usage", "thinking"),
-    }
-)
 
 
 def rebuilt(
@@ -72,7 +56,9 @@ def rebuilt(
     return copy
 
 
-def requests_of(model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None) -> Iterator[Request]:
+def models_in(
+    model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None
+) -> Iterator[ConfiguredModel]:
     """Find every model inside the wrappers, each with the arguments that reach it.
 
     Args:
@@ -81,14 +67,14 @@ def requests_of(model: Runnable[Any, Any], arguments: Mapping[str, Any] | None =
     """
     called_with = arguments or {}
     if isinstance(model, RunnableBindingBase):
-        yield from requests_of(model.bound, {**model.kwargs, **called_with})
+        yield from models_in(model.bound, {**model.kwargs, **called_with})
     elif isinstance(model, RunnableWithFallbacks):
         for one in (model.runnable, *model.fallbacks):
-            yield from requests_of(one, called_with)
+            yield from models_in(one, called_with)
     elif isinstance(model, RunnableSequence):
-        yield from requests_of(model.last)  # call arguments stop at a sequence's first step
+        yield from models_in(model.last)  # call arguments stop at a sequence's first step
     else:
-        yield Request(model, called_with)
+        yield ConfiguredModel(model, called_with)
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
@@ -142,64 +128,3 @@ def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnab
         return result
 
     return call
-
-
-class EstimatorModel:
-    """A model as the estimator asks it: without tools and formats, cold and short where it can be set.
-
-    The user's own model is asked with its retries and fallbacks, but never touched: settings go into copies.
-
-    Args:
-        model: The user's model, possibly wrapped.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
-    """
-
-    def __init__(self, model: Runnable[Any, Any], *, server: Server | None = None) -> None:
-        self._model = model
-        self._server = server
-        self._tuned: dict[tuple[float | None, int | None], ChatRunnable] = {}
-
-    def for_call(self, call: ModelCall) -> ChatRunnable:
-        """Return the model with the settings that a call asks for."""
-        key = (call.temperature, call.max_tokens)
-        if key not in self._tuned:
-            self._tuned[key] = _tuned(self._model, call, self._server)
-        return self._tuned[key]
-
-
-def _tuned(model: Runnable[Any, Any], call: ModelCall, server: Server | None) -> ChatRunnable:
-    found = {id(one.model): _settings(one, call, server) for one in requests_of(model)}
-
-    def settings_of(one: Runnable[Any, Any]) -> dict[str, Any]:
-        # A model that is only chosen at run time is asked as if nothing were bound to it.
-        return found.get(id(one)) or _settings(Request(one, {}), call, server)
-
-    def plain(binding: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
-        settings = settings_of(chat_model_of(binding) or binding.bound)
-        bound = {name: settings.get(name, value) for name, value in _plain(binding.kwargs).items()}
-        return {name: value for name, value in bound.items() if value is not None}
-
-    def tuned(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        if not isinstance(one, BaseChatModel):
-            return one
-        known = {name: value for name, value in settings_of(one).items() if name in type(one).model_fields}
-        # Without streaming no handler sees the estimator's tokens one by one.
-        return one.model_copy(update={**known, "disable_streaming": True}) if known else one
-
-    return rebuilt(model, tuned, bound=plain)
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _ANSWER_SHAPING}
-
-
-def _settings(request: Request, call: ModelCall, server: Server | None) -> dict[str, Any]:
-    """Return what to set for an estimate, as far as the model is known to allow it."""
-    setting, settings = quieted(Request(request.model, _plain(request.arguments)), call.max_tokens, server)
-    if call.temperature is not None and setting.temperature:
-        settings["temperature"] = call.temperature
-    if setting.cap is not None:
-        settings.update(dict.fromkeys(_LIMITS, setting.cap))
-    if getattr(request.model, "thinking", None):
-        settings.setdefault("thinking", None)  # of a class whose reasoning controls are not known
-    return settings

@@ -12,7 +12,7 @@ from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the 
 
 from tale_core.errors import InvalidValueError, TokenLimitExceededError
 from tale_langchain._convert import to_reply
-from tale_langchain._node_callbacks import atell, tell
+from tale_langchain._run_callbacks import atell, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

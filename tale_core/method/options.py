@@ -38,7 +38,7 @@ class MethodOptions(TypedDict, total=False):
     of such a server. The accounts say which control was used, and why."""
     style: str | Strategy | None
     """Another name of ``strategy``."""
-    profile: Calibration | str | Path | None
+    profile: Calibration | str | Path | Mapping[str, Any] | None
     """The former name of ``calibration``."""
     knobs: ReasoningControl
     """The former name of ``reasoning_control``."""
