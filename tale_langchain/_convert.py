@@ -160,6 +160,7 @@ def to_reply(
         ended=ended,
         model=metadata.get("model_name") or metadata.get("model"),
         seconds=seconds,
+        cached=(message.usage_metadata or {}).get("total_cost") == 0,  # LangChain's mark of a cache hit
         native=message,
     )
 

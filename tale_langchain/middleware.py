@@ -215,7 +215,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
 def _shown(option: Any) -> str:
     """Return an option for a ``repr``: models carry keys and addresses, so they appear by name only."""
     if isinstance(option, Runnable):
-        return name_of(option) or option.get_name()
+        return repr(name_of(option) or option.get_name())
     return repr(getattr(option, "name", option))
 
 
