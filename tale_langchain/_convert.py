@@ -149,28 +149,31 @@ def to_reply(
     """
     if not isinstance(message, AIMessage):
         raise _unexpected(message)
-    metadata = message.response_metadata
+    metadata, usage = message.response_metadata, dict(message.usage_metadata or ())
     return to_model_reply(
         text_of(message),
         prompt=map(text_of, prompt),
-        written=_written(message),
+        written=lambda: _written(message),
         ending=_ending(message),
-        usage=read_usage(message.usage_metadata),
+        usage=read_usage(usage),
         calls_tools=bool(message.tool_calls),
         ended=ended,
         model=metadata.get("model_name") or metadata.get("model"),
         seconds=seconds,
-        cached=(message.usage_metadata or {}).get("total_cost") == 0,  # LangChain's mark of a cache hit
+        cached=usage.get("total_cost") == 0,  # LangChain's mark of a cache hit
         native=message,
     )
 
 
 def _ending(message: AIMessage) -> Ending | None:
     metadata = message.response_metadata
-    said = next((metadata[key] for key in _ENDING_KEYS if metadata.get(key)), None)
-    if said == "incomplete":
-        said = (metadata.get("incomplete_details") or {}).get("reason")
-    return read_ending(said)
+    for key in _ENDING_KEYS:
+        said = metadata.get(key)
+        if said == "incomplete":
+            said = (metadata.get("incomplete_details") or {}).get("reason")
+        if said:
+            return read_ending(said)
+    return None
 
 
 def _written(message: AIMessage) -> str:

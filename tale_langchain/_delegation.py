@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from tale_core.errors import NotAChatModelError
 from tale_core.prompts.strategies import get_strategy, strategy_names
@@ -30,9 +30,8 @@ _unlike_others: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary(
 class DelegatingChatModel(BaseChatModel):
     """A chat model around another: tracers, caches and counters see that one, and our choices."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    model: ChatRunnable = Field(frozen=True)
+    if TYPE_CHECKING:  # a field of `Budgeted`, which comes with this class
+        model: ChatRunnable
 
     _inner: BaseChatModel = PrivateAttr()
     """The first chat model inside the wrappers."""

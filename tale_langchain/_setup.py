@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.runnables import Runnable
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from tale_core.errors import InvalidValueError, UnknownModelError
 from tale_core.estimators import ZeroShotEstimator
 from tale_core.method.calibration import find_calibration
 from tale_core.method.method import TaleMethod
 from tale_core.method.options import MethodOptions
+from tale_core.method.policy import BudgetPolicy  # pydantic reads the types of the fields
 from tale_core.models.providers import named_server
+from tale_core.models.reasoning_controls import ReasoningControl  # as above
 from tale_langchain._model_loading import open_model
-from tale_langchain._models import at_head, calling, models_in, name_of, rebuilt
+from tale_langchain._models import ChatRunnable, at_head, calling, models_in, name_of, rebuilt
 from tale_langchain.reasoning_controls import EstimatorModel, ModelControls
 
 if TYPE_CHECKING:
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
     from tale_core.types import Estimator
-    from tale_langchain._models import ChatRunnable
 
+_OPTIONS = ("estimator", "policy", "strategy", "language", "calibration", "estimator_sees", "reasoning_control")
 OWN_OPTIONS = ("estimator", "estimator_sees")
 """The options that LangChain's wrappers take besides those of `MethodOptions`."""
 
@@ -82,12 +85,22 @@ class Setup(NamedTuple):
         yield "strategy", self.method.strategy.name
 
 
-class Budgeted:
+class Budgeted(BaseModel):
     """Mixin for models that ask under a budget themselves; tools and formats go to the model inside."""
 
-    if TYPE_CHECKING:  # fields of the classes that this is mixed into
-        model: ChatRunnable
-        _setup: Setup
+    # What the user gave, so that configurable_fields can build the same with one thing changed.
+    model: ChatRunnable = Field(frozen=True)
+    estimator: Any = Field(default=None, frozen=True)
+    policy: BudgetPolicy | None = Field(default=None, frozen=True)
+    strategy: Any = Field(default=None, frozen=True)
+    language: str = Field(default="auto", frozen=True)
+    calibration: Any = Field(default=None, frozen=True)
+    estimator_sees: Literal["question", "conversation"] = Field(default="question", frozen=True)
+    reasoning_control: ReasoningControl = Field(default="auto", frozen=True)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    _setup: Setup = PrivateAttr()
 
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
@@ -118,6 +131,10 @@ class Budgeted:
         """
         structured = calling("with_structured_output", schema, **kwargs)
         return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
+
+    def _set_up(self, model: ChatRunnable) -> Setup:
+        """Return how a model is asked with these options."""
+        return Setup.of(model, {one: getattr(self, one) for one in _OPTIONS})
 
     def _around(self, model: Runnable[Any, Any]) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the same choices around another model."""

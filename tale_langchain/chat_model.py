@@ -15,19 +15,17 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import ValidationError
 
 from tale_core import loop_fairness
 from tale_core.errors import InvalidValueError
 from tale_core.method.options import current_options
-from tale_core.method.policy import BudgetPolicy  # noqa: TC001  # pydantic reads the fields' types
-from tale_core.models.reasoning_controls import ReasoningControl  # noqa: TC001  # as above
 from tale_langchain._delegation import RUN, DelegatingChatModel, identity_of, inner_of
 from tale_langchain._inline_run import InlineQuestion
 from tale_langchain._model_loading import open_model
 from tale_langchain._models import rebuilt
 from tale_langchain._run_callbacks import parent_run
-from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options, Setup
+from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 
     from tale_langchain._models import ChatRunnable
 
-_CHOICES = ("estimator", "policy", "strategy", "language", "calibration", "estimator_sees", "reasoning_control")
-_PROFILE = (dict, type(None))
 _AS_INSIDE = ("cache", "custom_get_token_ids", "disable_streaming", "output_version", "profile")
 
 
@@ -103,23 +99,13 @@ class ChatTALE(Budgeted, DelegatingChatModel):
         ('3 + 4 = 7', 40)
     """
 
-    # What the user gave, so that configurable_fields can build the same with one thing changed.
-    estimator: Any = Field(default=None, frozen=True)
-    policy: BudgetPolicy | None = Field(default=None, frozen=True)
-    strategy: Any = Field(default=None, frozen=True)
-    language: str = Field(default="auto", frozen=True)
-    calibration: Any = Field(default=None, frozen=True)
-    estimator_sees: Literal["question", "conversation"] = Field(default="question", frozen=True)
-    reasoning_control: ReasoningControl = Field(default="auto", frozen=True)
-
-    _setup: Setup = PrivateAttr()
-
     def __init__(self, model: ChatRunnable | str, **options: Unpack[ChatOptions]) -> None:
-        fields: dict[str, Any] = {**options}
+        given: dict[str, Any] = {**options}
         # LangChain has a field `profile` too, a dict; anything else is a calibration under its former name.
-        about_model = {one: fields.pop(one) for one in ("profile",) if isinstance(fields.get(one, 0), _PROFILE)}
-        also = (*OWN_OPTIONS, *BaseChatModel.model_fields)
-        fields = {**current_options(fields, owner="ChatTALE", also=also), **about_model}
+        kept = {"profile"} if isinstance(given.get("profile", 0), (dict, type(None))) else set()
+        renamed = {name: value for name, value in given.items() if name not in kept}
+        fields = current_options(renamed, owner="ChatTALE", also=(*OWN_OPTIONS, *BaseChatModel.model_fields))
+        fields.update({name: given[name] for name in kept})
         reasoner = open_model(model)
         inner = inner_of(reasoner)
         for field in _AS_INSIDE:
@@ -129,9 +115,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
         except ValidationError as exc:
             raise InvalidValueError.from_validation("ChatTALE", exc) from exc
         self._inner = inner
-        self._setup = setup = Setup.of(
-            rebuilt(reasoner, _uncached), {one: getattr(self, one) for one in _CHOICES}
-        )
+        self._setup = setup = self._set_up(rebuilt(reasoner, _uncached))
         by_model = isinstance(self.estimator, (str, Runnable))
         self._choices = {
             "estimator": identity_of(self.estimator if by_model else setup.method.estimator),
@@ -207,10 +191,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
 
         Raises:
             InvalidValueError: The estimator returned no estimate.
-            BudgetOverrunError: The answer overran and the policy says raise; after the last chunk, as below.
-            CollapsedAnswerError: The answer is bare and the policy says raise.
-            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
-            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
+            PolicyViolationError: The policy says raise; after the last chunk, as its subclasses explain.
             UnexpectedReplyError: The model streamed nothing at all.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """

@@ -5,22 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableSerializable
-from pydantic import ConfigDict, PrivateAttr, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from tale_core.errors import InvalidValueError
 from tale_core.method.options import current_options
-from tale_core.method.policy import BudgetPolicy
-from tale_core.models.reasoning_controls import ReasoningControl
 from tale_langchain._convert import to_messages
 from tale_langchain._model_loading import open_model
-from tale_langchain._models import ChatRunnable
 from tale_langchain._question import Question, unobserved
-from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options, Setup
+from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from typing_extensions import Unpack
+
+    from tale_langchain._models import ChatRunnable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,19 +68,7 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
         ('3 + 4 = 7', 40)
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, extra="forbid")
-
-    # What the user gave, so that configurable_fields can build the same with one thing changed.
-    model: ChatRunnable
-    estimator: Any = None
-    policy: BudgetPolicy | None = None
-    strategy: Any = None
-    language: str = "auto"
-    calibration: Any = None
-    estimator_sees: Literal["question", "conversation"] = "question"
-    reasoning_control: ReasoningControl = "auto"
-
-    _setup: Setup = PrivateAttr()
+    model_config = ConfigDict(frozen=True)
 
     def __init__(
         self, model: ChatRunnable | str, *, name: str | None = None, **options: Unpack[Options]
@@ -89,12 +76,10 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
         choices = current_options(options, owner="TALERunnable", also=OWN_OPTIONS)
         reasoner = open_model(model)
         try:
-            super().__init__(model=reasoner, name=name, **choices)
+            super().__init__(model=reasoner, **{"name": name, **choices})
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        if "policy" in choices:
-            choices["policy"] = self.policy  # which may have been given as a dict
-        self._setup = Setup.of(reasoner, choices)
+        self._setup = self._set_up(reasoner)
 
     def invoke(
         self,
@@ -114,10 +99,8 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
 
         Raises:
             InvalidValueError: ``input`` is no question, or the estimator returned no estimate.
-            BudgetOverrunError: The answer overran and the policy says raise.
-            CollapsedAnswerError: The answer is bare and the policy says raise.
-            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
-            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
+            PolicyViolationError: The answer departs from the budget and the policy says raise; its subclasses
+                name what it did.
             UnexpectedReplyError: The model answered with something that is no AIMessage.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """
@@ -129,7 +112,7 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
 
         quiet = unobserved(config)
         if quiet is not None:
-            return answer(input, None, quiet)
+            return self._question(input, None, quiet, kwargs).invoke()
         return self._call_with_config(_signed(answer), input, config)
 
     async def ainvoke(
@@ -149,7 +132,7 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
 
         quiet = unobserved(config)
         if quiet is not None:
-            return await answer(input, None, quiet)
+            return await self._question(input, None, quiet, kwargs).ainvoke()
         return await self._acall_with_config(_signed(answer), input, config)
 
     def stream(

@@ -59,7 +59,7 @@ class Gathering:
         return to_model_reply(
             visible(generated),
             prompt=self.prompt,
-            written=generated,
+            written=lambda: generated,
             ending=None if broken_off else self.ending,
             usage=self.usage,
             calls_tools=self.calls_tools,

@@ -5,7 +5,7 @@ The client and both adapters read replies here: a new finish reason, or a new na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from tale_core.accounts.tokens import estimate_usage
@@ -30,22 +30,19 @@ _ENDINGS: dict[Ending, tuple[str, ...]] = {
 }
 _BY_NAME = {name: ending for ending, names in _ENDINGS.items() for name in names}
 
-# One row per spelling, in the order in which they are looked for.
+# The names of each count, in the order in which they are looked for.
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count", "eval_count")
-_REASONING = (
-    ("completion_tokens_details", "reasoning_tokens"),
-    ("output_tokens_details", "reasoning_tokens"),
-    ("output_tokens_details", "thinking_tokens"),
-    ("output_token_details", "reasoning"),
-    # LangChain's names under OpenAI's service tiers.
-    ("output_token_details", "flex_reasoning"),
-    ("output_token_details", "priority_reasoning"),
-)
+_REASONING = {
+    "completion_tokens_details": ("reasoning_tokens",),
+    "output_tokens_details": ("reasoning_tokens", "thinking_tokens"),
+    # LangChain's, whose names carry OpenAI's service tier.
+    "output_token_details": ("reasoning", "flex_reasoning", "priority_reasoning"),
+}
 # Anthropic counts what it reads from and writes to its cache apart from the rest of the prompt.
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
 # Gemini counts thinking apart from the candidates it belongs to.
-_THOUGHTS = "thoughts_token_count"
+_THOUGHTS = ("thoughts_token_count",)
 
 
 def read_ending(said: object) -> Ending | None:
@@ -64,17 +61,22 @@ def read_usage(reported: object) -> Usage | None:
     Args:
         reported: A mapping or an object with the counts under any provider's names.
     """
-    prompt, output = _count(reported, _INPUT), _count(reported, _OUTPUT)
+    if reported is None:
+        return None
+    find = _reader(reported)
+    prompt, output = _count(find, _INPUT), _count(find, _OUTPUT)
     if prompt is None or output is None:
         return None
-    if get(reported, "input_tokens") is not None:  # proxies repeat the cached tokens beside prompt_tokens
-        prompt += sum(_count(reported, (name,)) or 0 for name in _CACHED)
-    thoughts = _count(reported, (_THOUGHTS,))
-    output += thoughts or 0
+    if find("input_tokens") is not None:  # beside prompt_tokens, proxies count the cached ones a second time
+        for name in _CACHED:
+            prompt += find(name) or 0
+    reasoning = _count(find, _THOUGHTS)
+    output += reasoning or 0
     if not prompt and not output:
         return None  # some servers send zeros for "not counted"
-    nested = (_count(get(reported, outer), (inner,)) for outer, inner in _REASONING)
-    reasoning = thoughts if thoughts is not None else next((one for one in nested if one is not None), None)
+    for outer, names in _REASONING.items():
+        if reasoning is None and (details := find(outer)) is not None:
+            reasoning = _count(_reader(details), names)
     return Usage(input_tokens=prompt, output_tokens=output, reasoning_tokens=reasoning)
 
 
@@ -105,7 +107,7 @@ def to_model_reply(
     text: str,
     *,
     prompt: Iterable[str],
-    written: str,
+    written: Callable[[], str],
     ending: Ending | None,
     usage: Usage | None,
     calls_tools: bool = False,
@@ -117,7 +119,7 @@ def to_model_reply(
     Args:
         text: The answer without thinking.
         prompt: The texts of the prompt.
-        written: All that the model wrote, thinking and tool calls included.
+        written: Returns all that the model wrote, thinking and tool calls included, where it must be counted.
         ending: As `concluded` takes it; the three arguments below as well.
         usage: What the provider counted.
         calls_tools: Whether the answer calls tools.
@@ -128,8 +130,9 @@ def to_model_reply(
         ServerError: The provider failed in the middle of the answer.
     """
     reason, measured = concluded(ending, usage, calls_tools=calls_tools, ended=ended)
-    usage = estimate_usage([*prompt], written) if measured is None else measured
-    return ModelReply(text=text, usage=usage, finish_reason=reason, **facts)
+    if measured is None:
+        measured = estimate_usage([*prompt], written())
+    return ModelReply(text=text, usage=measured, finish_reason=reason, **facts)
 
 
 def visible(text: str) -> str:
@@ -144,9 +147,14 @@ def get(holder: Any, name: str) -> Any:
     return None if holder is None else getattr(holder, name, None)
 
 
-def _count(holder: Any, names: Iterable[str]) -> int | None:
+def _reader(holder: Any) -> Callable[[str], Any]:
+    """Return what `get` does for one holder, without a call of ours for each name."""
+    return holder.get if isinstance(holder, dict | Mapping) else lambda name: getattr(holder, name, None)
+
+
+def _count(find: Callable[[str], Any], names: Iterable[str]) -> int | None:
     for name in names:
-        value = get(holder, name)
+        value = find(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
     return None
