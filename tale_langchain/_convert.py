@@ -79,12 +79,6 @@ def asked_at(messages: Sequence[BaseMessage]) -> int | None:
     return None
 
 
-def question_of(messages: Sequence[BaseMessage]) -> str:
-    """Return the text of the question; empty when there is none, or it has no text."""
-    position = asked_at(messages)
-    return "" if position is None else text_of(messages[position])
-
-
 def text_of(message: BaseMessage) -> str:
     """Return the text of a message, without images and thinking."""
     content = message.content
@@ -103,15 +97,14 @@ def turn_at(messages: Sequence[BaseMessage]) -> int | None:
     return next((at for at in reversed(range(len(messages))) if isinstance(messages[at], HumanMessage)), None)
 
 
-def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None = None) -> list[BaseMessage]:
+def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None) -> list[BaseMessage]:
     """Return the messages with the framing in place, on a copy of the question alone.
 
     Args:
         messages: The user's messages, which stay as they are.
         framing: Goes around the question; its examples go right before it.
-        position: Where the question stands; None to look for it.
+        position: Where the question stands; None if there is none.
     """
-    position = asked_at(messages) if position is None else position
     if position is None:
         return list(messages)
     question = messages[position]

@@ -11,7 +11,7 @@ from langchain_core.runnables.config import ensure_config, get_callback_manager_
 from tale_core.errors import UnexpectedReplyError
 from tale_core.flows import arun, run
 from tale_core.loop_fairness import turn as fair_turn
-from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
+from tale_langchain._convert import as_chunk, asked_at, framed, from_core, text_of, to_reply, transcript_of
 from tale_langchain._run_callbacks import stream_writer
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Question:
     ) -> None:
         self._reasoner, self._estimator = setup.reasoner, setup.estimator
         self._write = stream_writer()
-        question = question_of(messages)
+        self._at = asked_at(messages)
+        question = "" if self._at is None else text_of(messages[self._at])
         sees_all = setup.estimator_sees == "conversation" and question
         if question_id is None:
             question_id = "" if manager is None else str(manager.run_id)
@@ -204,7 +205,7 @@ class Question:
 
     def _asked(self, framing: Framing, setting: ControlSetting | None) -> Invocation:
         model, kwargs = self._reasoner.asked(setting, self._kwargs)
-        return Invocation(model, framed(self._messages, framing), self._config, kwargs)
+        return Invocation(model, framed(self._messages, framing, self._at), self._config, kwargs)
 
     def _quiet_config(self) -> RunnableConfig:
         """Return the configuration of the estimator's runs: traced like any other, but in no user's stream."""

@@ -254,8 +254,7 @@ class UserTurn(Question):
         config: RunnableConfig,
         divide: bool,
     ) -> None:
-        self._at = turn_at(messages) or 0
-        asked = list(messages[: self._at + 1])
+        asked = list(messages[: (turn_at(messages) or 0) + 1])
         self.message_id = str(asked[-1].id)
         super().__init__(
             setup,

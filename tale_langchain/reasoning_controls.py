@@ -81,11 +81,11 @@ class ModelControls:
         Args:
             arguments: What the caller passes to the model with this call.
         """
-        controls = self._read(arguments) if self._matters(arguments) else self._controls
+        controls = self._read(arguments) if arguments and self._matters(arguments) else self._controls
 
         def decide(budget: int) -> ControlSetting:
-            first, *others = (choose(budget, one, self._reasoning_control) for one in controls)
-            if all((other.control, other.value) == (first.control, first.value) for other in others):
+            first, *others = [choose(budget, one, self._reasoning_control) for one in controls]
+            if not others or {(first.control, first.value)} >= {(one.control, one.value) for one in others}:
                 return first
             return ControlSetting(
                 control="prompt", why="the model and its fallbacks do not share a reasoning control"
@@ -104,7 +104,7 @@ class ModelControls:
         """
         if setting is None or not setting.native:
             return self._model, dict(arguments)
-        if self._matters(arguments):
+        if arguments and self._matters(arguments):
             return self._with(setting, arguments), self._without_controls(arguments)
         key = (setting.control, setting.value)
         if key not in self._set:
@@ -115,7 +115,7 @@ class ModelControls:
         return [controls_of(inside, self._server) for inside in models_in(self._model, arguments)]
 
     def _matters(self, arguments: Mapping[str, Any]) -> bool:
-        return bool(arguments) and not {*self._names(), *_CIRCUMSTANCES}.isdisjoint(arguments)
+        return not {*self._names(), *_CIRCUMSTANCES}.isdisjoint(arguments)
 
     def _names(self) -> set[str]:
         """Return all call arguments that steer the thinking of a model in here."""

@@ -206,8 +206,7 @@ class QuestionRun:
         if usage is None:
             usage = estimate_usage(plan.call().messages, reply.text)
         plan = self._stated(plan, reply)
-        paid = _paid(usage, reply)
-        self._note_usage("reason", paid, reply, plan)
+        self._note_usage("reason", usage, reply, plan)
         observations = observe(
             reply,
             usage,
@@ -224,7 +223,7 @@ class QuestionRun:
         return Answer(
             plan=plan,
             reply=reply,
-            reason_usage=paid,
+            reason_usage=Usage(source=usage.source) if reply.cached else usage,
             estimate_usage=self.estimate_cost(),
             observed=observations,
             events=tuple(self._events),
@@ -277,12 +276,11 @@ class QuestionRun:
         Returns:
             The total of the estimator's calls; None when it made none.
         """
-        paid = [(call, reply) for call, reply in self._estimates if not reply.cached]
-        if not paid:
+        if not self._estimates:
             return None
-        usages = [reply.usage for _, reply in paid if reply.usage is not None]
-        if len(usages) < len(paid) or any(usage.source == "estimated" for usage in usages):
-            usages = [estimate_usage(call.messages, reply.text) for call, reply in paid]
+        usages = [reply.usage for _, reply in self._estimates if reply.usage is not None]
+        if len(usages) < len(self._estimates) or any(usage.source == "estimated" for usage in usages):
+            usages = [estimate_usage(call.messages, reply.text) for call, reply in self._estimates]
         return functools.reduce(operator.add, usages)
 
     def enforce(self, answer: Answer) -> None:
@@ -361,8 +359,10 @@ class QuestionRun:
             )
 
     def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
-        self._estimates.append((call, reply))
-        self._note_usage(call.role, _paid(usage_of(call, reply), reply), reply)
+        if not reply.cached:
+            self._estimates.append((call, reply))
+        usage = usage_of(call, reply)
+        self._note_usage(call.role, usage, reply)
 
     def _note_usage(self, role: Role, usage: Usage, reply: ModelReply, plan: Plan | None = None) -> None:
         if not self.journaled:
@@ -371,7 +371,7 @@ class QuestionRun:
             UsageEvent(
                 question_id=self.question_id,
                 role=role,
-                usage=usage,
+                usage=Usage(source=usage.source) if reply.cached else usage,
                 budget=None if plan is None else plan.budget.tokens,
                 strategy=None if plan is None else plan.strategy,
                 model=reply.model,
@@ -443,10 +443,6 @@ class QuestionRun:
     def _replanned(self, plan: Plan, tokens: int | None) -> Plan:
         budget = Budget(tokens=tokens, source="retry", estimate=plan.budget.estimate)
         return self._planned(budget, attempt=plan.attempt + 1)
-
-
-def _paid(usage: Usage, reply: ModelReply) -> Usage:
-    return Usage(source=usage.source) if reply.cached else usage
 
 
 def _left_to_model(budget: Budget) -> bool:

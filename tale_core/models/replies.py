@@ -42,7 +42,7 @@ _REASONING = {
 # Anthropic counts what it reads from and writes to its cache apart from the rest of the prompt.
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
 # Gemini counts thinking apart from the candidates it belongs to.
-_THOUGHTS = ("thoughts_token_count",)
+_THOUGHTS = "thoughts_token_count"
 
 
 def read_ending(said: object) -> Ending | None:
@@ -63,14 +63,14 @@ def read_usage(reported: object) -> Usage | None:
     """
     if reported is None:
         return None
-    find = _reader(reported)
+    find = reported.get if isinstance(reported, dict) else _reader(reported)
     prompt, output = _count(find, _INPUT), _count(find, _OUTPUT)
     if prompt is None or output is None:
         return None
     if find("input_tokens") is not None:  # beside prompt_tokens, proxies count the cached ones a second time
         for name in _CACHED:
             prompt += find(name) or 0
-    reasoning = _count(find, _THOUGHTS)
+    reasoning: int | None = find(_THOUGHTS)
     output += reasoning or 0
     if not prompt and not output:
         return None  # some servers send zeros for "not counted"
@@ -148,8 +148,8 @@ def get(holder: Any, name: str) -> Any:
 
 
 def _reader(holder: Any) -> Callable[[str], Any]:
-    """Return what `get` does for one holder, without a call of ours for each name."""
-    return holder.get if isinstance(holder, dict | Mapping) else lambda name: getattr(holder, name, None)
+    """Return what `get` does, for one holder."""
+    return holder.get if isinstance(holder, Mapping) else lambda name: getattr(holder, name, None)
 
 
 def _count(find: Callable[[str], Any], names: Iterable[str]) -> int | None:
