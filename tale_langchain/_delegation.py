@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 RUN = "tale_run"
-"""The argument in which the run travels to `_stream`, which `BaseChatModel` tells nothing of it."""
+"""The argument that hands the run to `_stream`, since `BaseChatModel` does not."""
 _PLAIN = (str, int, float, bool, type(None))
 _unlike_others: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 L = TypeVar("L", CallbackManagerForLLMRun, AsyncCallbackManagerForLLMRun)
 
-# What only tells tracers about a structured output; BaseChatModel takes it out before the request.
+# Arguments that describe a structured output to tracers; BaseChatModel removes them before the request.
 _FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
 
 
@@ -58,7 +58,7 @@ class _InlineModel(Runnable[LanguageModelInput, AIMessage]):
     Args:
         model: The chat model.
         run_id: The run around it, after which messages are named that have no id.
-        question: Takes note of the whole result; None for nobody.
+        question: Keeps the whole result; None keeps nothing.
     """
 
     def __init__(self, model: BaseChatModel, run_id: UUID | None, question: InlineQuestion | None) -> None:
@@ -125,7 +125,7 @@ class _InlineModel(Runnable[LanguageModelInput, AIMessage]):
             yield _message_of(chunk)
 
     def _silent(self, kind: type[L], config: RunnableConfig | None) -> L:
-        """Return callbacks that nobody hears, under the tags of the call."""
+        """Return callbacks without handlers, under the tags of the call."""
         tags = ensure_config(config).get("tags") or []
         return kind(run_id=self._run_id or uuid7(), handlers=[], inheritable_handlers=[], tags=tags)
 
@@ -141,7 +141,7 @@ def _sent(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message_of(chunk: ChatGenerationChunk) -> AIMessageChunk:
-    """Return the message of a chunk, with what the provider tells beside it."""
+    """Return the message of a chunk, with the provider's metadata."""
     message = as_chunk(chunk.message)
     message.response_metadata = _gen_info_and_msg_metadata(chunk)
     return message

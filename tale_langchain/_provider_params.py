@@ -42,7 +42,7 @@ class ConfiguredModel(NamedTuple):
         return self.arguments[name] if name in self.arguments else getattr(self.model, name, None)
 
     def base(self, provider: Provider | None = None) -> NativeControls:
-        """Return what is known about the model as it comes, asked with a provider's parameters."""
+        """Return what is known about the model's defaults, asked with a provider's parameters."""
         if not isinstance(self.model, BaseChatModel):
             return NativeControls(model=type(self.model).__name__)
         names = (getattr(self.model, field, None) for field in ("model_name", "model"))
@@ -64,7 +64,7 @@ class ProviderParams(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All call arguments that steer thinking, and would go before the fields."""
+        """All call arguments that steer thinking, and would take precedence over the fields."""
         return (*self.fields, *self.aliases)
 
 
@@ -146,7 +146,7 @@ def _write_effort(request: ConfiguredModel, setting: ControlSetting) -> dict[str
     return {"reasoning_effort": setting.value}
 
 
-# Anthropic. A `thinking` field goes before the argument of that name; an effort in `reasoning_effort` starts
+# Anthropic. A `thinking` field overrides the argument of that name; an effort in `reasoning_effort` starts
 # adaptive thinking on models that have it, one in `output_config` does not.
 
 

@@ -64,7 +64,7 @@ class Question:
     Args:
         setup: The method and the models.
         messages: The user's messages.
-        manager: The callbacks of the surrounding run; None when nobody listens.
+        manager: The callbacks of the surrounding run; None without handlers.
         config: The configuration for child runs.
         kwargs: The arguments that the user passed for the model.
         question_id: What events call the question; None for the id of the surrounding run.

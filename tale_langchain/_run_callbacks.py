@@ -44,7 +44,7 @@ def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: ty
         kind: The class to return.
 
     Returns:
-        The callbacks; None if nobody listens.
+        The callbacks; None without handlers.
     """
     if not run.handlers:
         return None
@@ -61,13 +61,13 @@ def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: ty
 
 
 def node_run() -> CallbackManagerForChainRun | None:
-    """Return the callbacks of the graph's node that runs; None when nobody listens."""
+    """Return the callbacks of the graph's node that runs; None without handlers."""
     manager = get_callback_manager_for_config(ensure_config())
     return parent_run(manager.parent_run_id or uuid7(), manager, CallbackManagerForChainRun)
 
 
 def anode_run() -> AsyncCallbackManagerForChainRun | None:
-    """Return the callbacks of the graph's node that runs, for asynchronous use; None when nobody listens."""
+    """Return the callbacks of the graph's node that runs, for asynchronous use; None without handlers."""
     manager = get_async_callback_manager_for_config(ensure_config())
     return parent_run(manager.parent_run_id or uuid7(), manager, AsyncCallbackManagerForChainRun)
 

@@ -15,8 +15,7 @@ from tale_core.method.options import MethodOptions
 from tale_core.method.policy import BudgetPolicy  # pydantic reads the types of the fields
 from tale_core.models.providers import named_server
 from tale_core.models.reasoning_controls import ReasoningControl  # as above
-from tale_langchain._model_loading import open_model
-from tale_langchain._models import ChatRunnable, at_head, calling, models_in, name_of, rebuilt
+from tale_langchain._models import ChatRunnable, at_head, calling, models_in, name_of, open_model, rebuilt
 from tale_langchain.reasoning_controls import EstimatorModel, ModelControls
 
 if TYPE_CHECKING:

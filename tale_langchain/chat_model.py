@@ -22,8 +22,7 @@ from tale_core.errors import InvalidValueError
 from tale_core.method.options import current_options
 from tale_langchain._delegation import RUN, DelegatingChatModel, identity_of, inner_of
 from tale_langchain._inline_run import InlineQuestion
-from tale_langchain._model_loading import open_model
-from tale_langchain._models import rebuilt
+from tale_langchain._models import open_model, rebuilt
 from tale_langchain._run_callbacks import parent_run
 from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
@@ -85,11 +84,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
 
     Raises:
         NotAChatModelError: ``model`` is no chat model.
-        UnknownModelError: ``model`` is a string that names nothing.
-        UnknownStrategyError: No strategy of that name.
-        InvalidValueError: An invalid value, or a provider's key is missing.
-        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
-        MissingExtraError: The string needs a package that is not installed.
+        TaleError: Whatever else `TALERunnable` raises.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -266,7 +261,7 @@ def _uncached(model: Any) -> Any:
 
 
 def _run_of(manager: Any, kind: Any) -> Any:
-    """Return a chat model's run as one with children; None if nobody listens."""
+    """Return a chat model's run as one with children; None without handlers."""
     return None if manager is None else parent_run(manager.run_id, manager, kind)
 
 

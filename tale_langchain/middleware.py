@@ -24,8 +24,7 @@ from tale_core.method.options import current_options
 from tale_core.models.reasoning_controls import check_reasoning_control
 from tale_core.types import Budget
 from tale_langchain._convert import framed, to_reply, turn_at
-from tale_langchain._model_loading import open_model
-from tale_langchain._models import name_of
+from tale_langchain._models import name_of, open_model
 from tale_langchain._question import Question
 from tale_langchain._run_callbacks import anode_run, node_run
 from tale_langchain._setup import OWN_OPTIONS, Options, Setup, opened_estimator
@@ -238,7 +237,7 @@ class UserTurn(Question):
         messages: The conversation; the last human message opened the turn.
         request: The model call at hand; None before the first.
         state: What is known of the turn; None when it begins.
-        manager: The callbacks of the surrounding run; None when nobody listens.
+        manager: The callbacks of the surrounding run; None without handlers.
         config: The configuration for child runs.
         divide: Whether the calls of the turn share its budget.
     """

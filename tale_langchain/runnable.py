@@ -15,7 +15,7 @@ from pydantic import ConfigDict, ValidationError
 from tale_core.errors import InvalidValueError
 from tale_core.method.options import current_options
 from tale_langchain._convert import to_messages
-from tale_langchain._model_loading import open_model
+from tale_langchain._models import open_model
 from tale_langchain._question import Question, unobserved
 from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]):
     """Estimates a token budget for a question, asks the model under it, and keeps the accounts.
 
-    It stands wherever the model stood: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
+    It takes the place of the model: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
     a prompt value or messages; the model's own AIMessage comes out, its ``usage_metadata`` untouched, with the
     budget, the tokens by role and the events in ``response_metadata["tale"]``. The estimator sees the last
     human message alone, never a tool, and appears in no stream. A stream ends with an empty chunk that carries
@@ -57,7 +57,7 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
         UnknownModelError: ``model`` is a string that names nothing.
         UnknownStrategyError: No strategy of that name.
         InvalidValueError: An invalid value, or a provider's key is missing.
-        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
+        LocalModelError: The embedded model cannot be served, or no server answers at the URL.
         MissingExtraError: The string needs a package that is not installed.
 
     Example:

@@ -38,12 +38,12 @@ class ConfiguredLLM(NamedTuple):
     arguments: Mapping[str, Any]
 
     def base(self, provider: Provider | None) -> NativeControls:
-        """Return what is known about the model as it comes, asked with a provider's parameters."""
+        """Return what is known about the model's defaults, asked with a provider's parameters."""
         name = self.llm.metadata.model_name
         return base_controls(type(self.llm).__name__ if name == _NAMELESS else name, provider)
 
     def get(self, name: str, field: str | None = None) -> Any:
-        """Return an argument, or else what stands under that name in the LLM's extra arguments or its field."""
+        """Return an argument, or else the LLM's extra argument of that name, or its field."""
         extra = getattr(self.llm, "additional_kwargs", None) or {}
         default = getattr(self.llm, name if field is None else field, None)
         return self.arguments.get(name, extra.get(name, default))
@@ -66,7 +66,7 @@ class Wanted(NamedTuple):
 
 
 Written: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
-"""Fields to change in a copy of the LLM, because they would go before the arguments; and the arguments."""
+"""Fields to change in a copy of the LLM, because they would override the arguments; and the arguments."""
 
 
 class ProviderParams(NamedTuple):
@@ -113,7 +113,7 @@ def _write_unknown(request: ConfiguredLLM, wanted: Wanted) -> Written:
     return {}, {**request.arguments, **plain}
 
 
-# OpenAI. In chat completions fields and extra arguments go before the arguments of a call.
+# OpenAI. In chat completions, fields and extra arguments override the arguments of a call.
 
 
 def _read_openai(request: ConfiguredLLM) -> NativeControls:
@@ -182,7 +182,7 @@ def _write_claude(request: ConfiguredLLM, wanted: Wanted) -> Written:
     return {}, arguments
 
 
-# Google. Everything stands in one generation config, whose parts replace those of the LLM's own.
+# Google. Everything is in one generation config, whose parts replace those of the LLM's own.
 
 
 def _config(request: ConfiguredLLM) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From what a caller set on a model to the facts about its thinking, one provider after the other; pure.
 
 Each adapter reads its own classes and writes their parameters; what the values mean is the same in all
-frameworks and stands here.
+frameworks, and is decided here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def base_controls(
 def _thinks(calibration: Mapping[str, Any], levels: tuple[str, ...], default: str | None) -> bool | None:
     if default is not None:
         return default != "none"
-    if "none" in levels:  # then thinking may well be off until somebody asks for it
+    if "none" in levels:  # then thinking may well be off by default
         return None
     return True if levels else calibration.get("reasoning_output")
 

@@ -91,7 +91,7 @@ def concluded(
         calls_tools: Whether the answer calls tools; several providers then report a plain stop.
         ended: Whether the answer was read to its end. A stream that was left counts as whole when both its
             ending and its usage had arrived; otherwise the usage is that of a first part (Anthropic begins
-            with 1 output token), which nobody may take for the whole.
+            with 1 output token), and not of the whole.
 
     Raises:
         ServerError: The provider failed in the middle of the answer.
