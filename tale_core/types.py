@@ -201,6 +201,8 @@ class ModelReply(Record):
     """The model's name as the provider gives it."""
     seconds: float | None = None
     """Wall-clock seconds of the call."""
+    cached: bool = False
+    """Whether the answer came from a cache: then its usage is that of the answer's first time, and not paid."""
     native: Any = Field(default=None, exclude=True, repr=False)
     """The framework's own message, for the adapter that made the call."""
 

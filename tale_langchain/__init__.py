@@ -12,12 +12,12 @@ try:
 except ImportError as exc:
     raise _MissingExtraError("langchain_core", "langchain") from exc
 
-from tale_langchain.callbacks import TALECallbackHandler
 from tale_langchain.chat_model import ChatTALE
-from tale_langchain.compressor import TALEDocumentCompressor
 from tale_langchain.runnable import TALERunnable
 
 if _typing.TYPE_CHECKING:
+    from tale_langchain.callbacks import TALECallbackHandler
+    from tale_langchain.compressor import TALEDocumentCompressor
     from tale_langchain.middleware import TALEMiddleware
     from tale_langchain.token_limit import TokenLimitMiddleware
 
@@ -30,8 +30,10 @@ __all__ = [
     "TokenLimitMiddleware",
 ]
 
-# Agents bring LangGraph along, which is slow to import and of no use to a chain.
+# A chain needs none of these, and agents import LangGraph, which is slow.
 _LAZY = {
+    "TALECallbackHandler": "tale_langchain.callbacks",
+    "TALEDocumentCompressor": "tale_langchain.compressor",
     "TALEMiddleware": "tale_langchain.middleware",
     "TokenLimitMiddleware": "tale_langchain.token_limit",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
@@ -17,13 +17,13 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import PromptValue
 
 from tale_core.errors import InvalidValueError, UnexpectedReplyError
-from tale_core.tokens import estimate_usage
-from tale_core.types import Message, ModelReply, Usage
+from tale_core.models.replies import read_ending, read_usage, to_model_reply
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
 
-    from tale_core.types import FinishReason, Framing
+    from tale_core.models.replies import Ending
+    from tale_core.types import Framing, Message, ModelReply
 
 _CLASSES: dict[str, type[BaseMessage]] = {
     "system": SystemMessage,
@@ -32,20 +32,8 @@ _CLASSES: dict[str, type[BaseMessage]] = {
 }
 _SPEAKERS = {"system": "System", "human": "User", "ai": "Assistant", "tool": "Tool"}
 
-# Where providers say why they stopped (chat completions, Anthropic, Bedrock, Ollama, the Responses API) ...
-_FINISH_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
-# ... and what they say, in lower case.
-_FINISH: dict[str, FinishReason] = {
-    **dict.fromkeys(("stop", "end_turn", "stop_sequence", "complete", "completed", "eos_token"), "stop"),
-    **dict.fromkeys(
-        ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
-        "length",
-    ),
-    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
-    **dict.fromkeys(
-        ("content_filter", "safety", "refusal", "recitation", "prohibited_content"), "content_filter"
-    ),
-}
+# Where providers say why they stopped (chat completions, Anthropic, Bedrock, Ollama, the Responses API).
+_ENDING_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 
 
 def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
@@ -91,12 +79,6 @@ def asked_at(messages: Sequence[BaseMessage]) -> int | None:
     return None
 
 
-def question_of(messages: Sequence[BaseMessage]) -> str:
-    """Return the text of the question; empty when there is none, or it has no text."""
-    position = asked_at(messages)
-    return "" if position is None else text_of(messages[position])
-
-
 def text_of(message: BaseMessage) -> str:
     """Return the text of a message, without images and thinking."""
     content = message.content
@@ -115,15 +97,14 @@ def turn_at(messages: Sequence[BaseMessage]) -> int | None:
     return next((at for at in reversed(range(len(messages))) if isinstance(messages[at], HumanMessage)), None)
 
 
-def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None = None) -> list[BaseMessage]:
+def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None) -> list[BaseMessage]:
     """Return the messages with the framing in place, on a copy of the question alone.
 
     Args:
         messages: The user's messages, which stay as they are.
         framing: Goes around the question; its examples go right before it.
-        position: Where the question stands; None to look for it.
+        position: Where the question stands; None if there is none.
     """
-    position = asked_at(messages) if position is None else position
     if position is None:
         return list(messages)
     question = messages[position]
@@ -153,54 +134,39 @@ def to_reply(
         message: What the model answered.
         prompt: What it was asked, to estimate the usage where the provider reports none.
         seconds: Wall-clock seconds of the call.
-        ended: Whether the model came to its own end. A stream that was left counts as whole when its
-            usage had already arrived.
+        ended: Whether the model came to its own end; see `tale_core.models.replies.concluded`.
 
     Raises:
         UnexpectedReplyError: The answer is not an AIMessage.
+        ServerError: The provider failed in the middle of the answer.
     """
     if not isinstance(message, AIMessage):
         raise _unexpected(message)
-    usage, reason = usage_of(message), finish_reason_of(message)
-    if not ended and (usage is None or reason is None):
-        usage, reason = None, "closed"
-    if usage is None:
-        usage = estimate_usage([*map(text_of, prompt)], _written(message))
-    metadata = message.response_metadata
-    return ModelReply(
-        text=text_of(message),
-        usage=usage,
-        finish_reason=reason,
+    metadata, usage = message.response_metadata, dict(message.usage_metadata or ())
+    return to_model_reply(
+        text_of(message),
+        prompt=map(text_of, prompt),
+        written=lambda: _written(message),
+        ending=_ending(message),
+        usage=read_usage(usage),
+        calls_tools=bool(message.tool_calls),
+        ended=ended,
         model=metadata.get("model_name") or metadata.get("model"),
         seconds=seconds,
+        cached=usage.get("total_cost") == 0,  # LangChain's mark of a cache hit
         native=message,
     )
 
 
-def usage_of(message: AIMessage) -> Usage | None:
-    """Return what the provider says the call took; None when it says nothing, or not all of it."""
-    reported: Mapping[str, Any] = message.usage_metadata or {}
-    sent, written = reported.get("input_tokens"), reported.get("output_tokens")
-    if sent is None or written is None:
-        return None
-    # Under OpenAI's service tiers the key carries the tier: flex_reasoning, priority_reasoning.
-    thinking = [
-        count
-        for name, count in (reported.get("output_token_details") or {}).items()
-        if (name == "reasoning" or name.endswith("_reasoning")) and isinstance(count, int)
-    ]
-    return Usage(input_tokens=sent, output_tokens=written, reasoning_tokens=sum(thinking) if thinking else None)
-
-
-def finish_reason_of(message: AIMessage) -> FinishReason | None:
-    """Return why the model stopped; None when the provider does not say, or says something unknown."""
+def _ending(message: AIMessage) -> Ending | None:
     metadata = message.response_metadata
-    said = next((metadata[key] for key in _FINISH_KEYS if metadata.get(key)), None)
-    if said == "incomplete":
-        said = (metadata.get("incomplete_details") or {}).get("reason")
-    reason = _FINISH.get(str(said).lower())
-    # Several providers report a plain stop when the model calls tools.
-    return "tool_calls" if message.tool_calls and reason != "length" else reason
+    for key in _ENDING_KEYS:
+        said = metadata.get(key)
+        if said == "incomplete":
+            said = (metadata.get("incomplete_details") or {}).get("reason")
+        if said:
+            return read_ending(said)
+    return None
 
 
 def _written(message: AIMessage) -> str:

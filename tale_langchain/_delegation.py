@@ -1,14 +1,19 @@
-"""What others ask a chat model about itself, the model inside answers."""
+"""What LangChain asks a chat model about itself (for traces, caches, counts) goes to the model inside."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import ConfigDict, Field, PrivateAttr
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, PrivateAttr
 
 from tale_core.errors import NotAChatModelError
-from tale_langchain._models import ChatRunnable, requests_of
+from tale_core.prompts.strategies import get_strategy, strategy_names
+from tale_core.protocols import Strategy
+from tale_langchain._models import ChatRunnable, models_in, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,20 +22,26 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 RUN = "tale_run"
-"""The argument in which the run travels to `_stream`, which `BaseChatModel` tells nothing of it."""
+"""The argument that hands the run to `_stream`, since `BaseChatModel` does not."""
+_PLAIN = (str, int, float, bool, type(None))
+_unlike_others: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-class StandIn(BaseChatModel):
-    """A chat model in the place of another: tracers, caches and counters see that one, and our choices."""
+class DelegatingChatModel(BaseChatModel):
+    """A chat model around another: tracers, caches and counters see that one, and our choices."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    model: ChatRunnable = Field(frozen=True)
+    if TYPE_CHECKING:  # a field of `Budgeted`, which comes with this class
+        model: ChatRunnable
 
     _inner: BaseChatModel = PrivateAttr()
     """The first chat model inside the wrappers."""
     _choices: dict[str, Any] = PrivateAttr()
     """All that decides how a question is asked, beside the model: for traces and cache keys."""
+
+    @property
+    def model_name(self) -> str | None:
+        """The model's name; agents look models up by it, and would take the field ``model`` for a name."""
+        return name_of(self.model)
 
     @property
     def _llm_type(self) -> str:
@@ -48,7 +59,7 @@ class StandIn(BaseChatModel):
         return self._inner._get_ls_params(**next(self._arguments(stop, kwargs)))  # noqa: SLF001  # as above
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        models = (request.model for request in requests_of(self.model))
+        models = (inside.model for inside in models_in(self.model))
         strings = [
             model._get_llm_string(**arguments)  # type: ignore[attr-defined]  # noqa: SLF001  # as above
             for model, arguments in zip(models, self._arguments(stop, kwargs), strict=True)
@@ -81,7 +92,7 @@ class StandIn(BaseChatModel):
     def _arguments(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield, for each model inside, what reaches it, bound arguments included."""
         asked = _plain(kwargs) if stop is None else {**_plain(kwargs), "stop": stop}
-        return (dict(request.arguments) for request in requests_of(self.model, asked))
+        return (dict(inside.arguments) for inside in models_in(self.model, asked))
 
 
 def inner_of(model: ChatRunnable) -> BaseChatModel:
@@ -90,15 +101,42 @@ def inner_of(model: ChatRunnable) -> BaseChatModel:
     Raises:
         NotAChatModelError: What is inside is no chat model, or is only chosen at run time.
     """
-    for request in requests_of(model):
-        if not isinstance(request.model, BaseChatModel):
+    for inside in models_in(model):
+        if not isinstance(inside.model, BaseChatModel):
             raise NotAChatModelError(
-                f"ChatTALE needs a chat model, got {request.model.get_name()}; wrap other runnables, and "
+                f"ChatTALE needs a chat model, got {inside.model.get_name()}; wrap other runnables, and "
                 "models that are chosen at run time, in a TALERunnable"
             )
-    return next(requests_of(model)).model  # type: ignore[return-value]  # just checked
+    return next(models_in(model)).model  # type: ignore[return-value]  # just checked
 
 
 def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that the caller gave."""
     return {name: value for name, value in kwargs.items() if name != RUN}
+
+
+def identity_of(part: Any) -> str:
+    """Return text that differs for parts that might act differently, and holds no key and no address.
+
+    Args:
+        part: An estimator, a strategy, or the model that estimates (a runnable or its string). What has a state
+            that cannot be read off is like nothing but itself.
+    """
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Runnable):
+        return " ".join(_model_identity(inside.model, inside.arguments) for inside in models_in(part))
+    if isinstance(part, Strategy) and part.name in strategy_names() and get_strategy(part.name) is part:
+        return part.name
+    if isinstance(part, BaseModel):
+        return f"{type(part).__name__} {part.model_dump_json()}"
+    state = getattr(part, "__dict__", None)
+    if state is not None and all(isinstance(value, _PLAIN) for value in state.values()):
+        return f"{type(part).__name__} {state}"
+    return f"{type(part).__name__} {_unlike_others.setdefault(part, uuid4().hex)}"
+
+
+def _model_identity(model: Any, arguments: Any) -> str:
+    if isinstance(model, BaseChatModel):
+        return f"{type(model).__name__} {model._identifying_params} {dict(arguments)}"  # noqa: SLF001  # as upstream's wrappers
+    return f"{type(model).__name__} {_unlike_others.setdefault(model, uuid4().hex)}"

@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    AsyncCallbackManagerForLLMRun,
-    CallbackManagerForChainRun,
-    CallbackManagerForLLMRun,
-)
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.chat_models import _gen_info_and_msg_metadata
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -23,86 +18,53 @@ from langchain_core.utils.uuid import uuid7
 
 from tale_langchain._convert import as_chunk, to_messages
 from tale_langchain._models import rebuilt
-from tale_langchain._question import Request, Turn
+from tale_langchain._question import Invocation, Question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from uuid import UUID
 
-    from langchain_core.callbacks import BaseCallbackManager
-    from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-    from tale_core.types import ControlSetting, Framing, ModelCall
+    from tale_core.types import ModelCall
 
-M = TypeVar("M", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)
 L = TypeVar("L", CallbackManagerForLLMRun, AsyncCallbackManagerForLLMRun)
 
-# What only tells tracers about a structured output; BaseChatModel takes it out before the request.
+# Arguments that describe a structured output to tracers; BaseChatModel removes them before the request.
 _FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
 
 
-def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: type[M]) -> M | None:
-    """Return the callbacks of a chat model's run as those of a run that may have children.
-
-    Args:
-        run_id: The run.
-        run: Its callbacks; handlers that it would not pass on hear of our events too.
-        kind: The class to return.
-
-    Returns:
-        The callbacks; None if nobody listens.
-    """
-    if not run.handlers:
-        return None
-    return kind(
-        run_id=run_id,
-        handlers=run.handlers,
-        inheritable_handlers=run.handlers,
-        parent_run_id=run.parent_run_id,
-        tags=run.tags,
-        inheritable_tags=run.inheritable_tags,
-        metadata=run.metadata,
-        inheritable_metadata=run.inheritable_metadata,
-    )
-
-
-class ChatTurn(Turn):
-    """A question on its way through a chat model: every call is made within the model's own run."""
+class InlineQuestion(Question):
+    """A question asked within a chat model's own run: none of its calls is a run of its own."""
 
     result: ChatResult | None = None
     """What the last whole answer came in, with all that a message alone does not carry."""
 
-    def _request(self, call: ModelCall) -> Request:
-        request = super()._request(call)
-        return request if call.role == "reason" else request._replace(model=self._within(request.model, None))
-
-    def _asked(self, framing: Framing, setting: ControlSetting | None) -> Request:
-        request = super()._asked(framing, setting)
-        return request._replace(model=self._within(request.model, self))
-
-    def _within(self, model: Runnable[Any, Any], turn: ChatTurn | None) -> Runnable[Any, Any]:
+    def invocation(self, call: ModelCall) -> Invocation:
+        """Return what is invoked for a call of the flow."""
+        invocation = super().invocation(call)
         run_id = None if self._manager is None else self._manager.run_id
+        note = self if call.role == "reason" else None
 
-        def within(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
-            return WithinRun(one, run_id, turn) if isinstance(one, BaseChatModel) else one
+        def inline(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
+            return _InlineModel(one, run_id, note) if isinstance(one, BaseChatModel) else one
 
-        return rebuilt(model, within)
+        return invocation._replace(model=rebuilt(invocation.model, inline))
 
 
-class WithinRun(Runnable[LanguageModelInput, AIMessage]):
+class _InlineModel(Runnable[LanguageModelInput, AIMessage]):
     """A chat model without runs of its own.
 
     Args:
         model: The chat model.
         run_id: The run around it, after which messages are named that have no id.
-        turn: Takes note of the whole result; None for nobody.
+        question: Keeps the whole result; None keeps nothing.
     """
 
-    def __init__(self, model: BaseChatModel, run_id: UUID | None, turn: ChatTurn | None) -> None:
+    def __init__(self, model: BaseChatModel, run_id: UUID | None, question: InlineQuestion | None) -> None:
         self._model = model
         self._run_id = run_id
-        self._turn = turn
+        self._question = question
 
     def invoke(
         self,
@@ -163,13 +125,13 @@ class WithinRun(Runnable[LanguageModelInput, AIMessage]):
             yield _message_of(chunk)
 
     def _silent(self, kind: type[L], config: RunnableConfig | None) -> L:
-        """Return callbacks that nobody hears, under the tags of the call."""
+        """Return callbacks without handlers, under the tags of the call."""
         tags = ensure_config(config).get("tags") or []
         return kind(run_id=self._run_id or uuid7(), handlers=[], inheritable_handlers=[], tags=tags)
 
     def _noted(self, result: ChatResult) -> AIMessage:
-        if self._turn is not None:
-            self._turn.result = result
+        if self._question is not None:
+            self._question.result = result
         message: AIMessage = result.generations[0].message  # type: ignore[assignment]  # checked where it is read
         return message
 
@@ -179,7 +141,7 @@ def _sent(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message_of(chunk: ChatGenerationChunk) -> AIMessageChunk:
-    """Return the message of a chunk, with what the provider tells beside it."""
+    """Return the message of a chunk, with the provider's metadata."""
     message = as_chunk(chunk.message)
     message.response_metadata = _gen_info_and_msg_metadata(chunk)
     return message

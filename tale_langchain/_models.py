@@ -1,38 +1,30 @@
-"""Looking into a user's model, and rebuilding it: for the estimator, with tools, with structured output."""
+"""What a user gives as a model: opened where it is a string, looked into, and rebuilt around changed models."""
 
 from __future__ import annotations
 
+import typing
+from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
+from pydantic import SecretStr, ValidationError
 
-from tale_core.errors import NotAChatModelError
-from tale_langchain._provider_params import Request, quieted
+from tale_core.errors import InvalidValueError, MissingExtraError, NotAChatModelError, UnknownModelError
+from tale_langchain._provider_params import ConfiguredModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tale_core.models.providers import Server
-    from tale_core.types import ModelCall
-
 ChatRunnable: TypeAlias = Runnable[LanguageModelInput, AIMessage]
 """Anything that takes messages and answers with an AIMessage."""
 
-# Fields under which chat models keep their output limit.
-_LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens", "num_predict")
-# Bound arguments that shape an answer; an estimate must come as plain text, without much thought.
-_ANSWER_SHAPING = frozenset(
-    {
-        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "tool_config"),
-        *("response_format", "ls_structured_output_format", "structured_output_format", "strict", "format"),
-        *("response_schema", "response_json_schema", "response_mime_type", "output_config", "output_format"),
-        *("stop", "stop_sequences", "n", "logprobs", "top_logprobs", "modalities", "audio", "prediction"),
-        *("stream", "stream_options", "stream_usage", "thinking"),
-    }
+_KNOWN_STRINGS = (
+    "'provider:model' (such as 'openai:gpt-4o-mini'), 'local', 'local:NAME' or the URL of a server "
+    "(with #NAME where it has several models)"
 )
 
 
@@ -72,7 +64,9 @@ def rebuilt(
     return copy
 
 
-def requests_of(model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None) -> Iterator[Request]:
+def models_in(
+    model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None
+) -> Iterator[ConfiguredModel]:
     """Find every model inside the wrappers, each with the arguments that reach it.
 
     Args:
@@ -81,14 +75,14 @@ def requests_of(model: Runnable[Any, Any], arguments: Mapping[str, Any] | None =
     """
     called_with = arguments or {}
     if isinstance(model, RunnableBindingBase):
-        yield from requests_of(model.bound, {**model.kwargs, **called_with})
+        yield from models_in(model.bound, {**model.kwargs, **called_with})
     elif isinstance(model, RunnableWithFallbacks):
         for one in (model.runnable, *model.fallbacks):
-            yield from requests_of(one, called_with)
+            yield from models_in(one, called_with)
     elif isinstance(model, RunnableSequence):
-        yield from requests_of(model.last)  # call arguments stop at a sequence's first step
+        yield from models_in(model.last)  # call arguments stop at a sequence's first step
     else:
-        yield Request(model, called_with)
+        yield ConfiguredModel(model, called_with)
 
 
 def chat_model_of(model: Runnable[Any, Any]) -> BaseChatModel | None:
@@ -114,7 +108,7 @@ def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any
     """Return what a model's ``with_structured_output`` returned, with the model at its head changed.
 
     Args:
-        structured: The model and its parser as a sequence; with ``include_raw`` the model stands under ``raw``.
+        structured: The model and its parser as a sequence; with ``include_raw`` the model is under ``raw``.
         change: Applied to the model.
     """
     if isinstance(structured, RunnableSequence):
@@ -144,62 +138,119 @@ def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnab
     return call
 
 
-class EstimatorModel:
-    """A model as the estimator asks it: without tools and formats, cold and short where it can be set.
-
-    The user's own model is asked with its retries and fallbacks, but never touched: settings go into copies.
+def open_model(model: object) -> ChatRunnable:
+    """Return the runnable that a user means.
 
     Args:
-        model: The user's model, possibly wrapped.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
+        model: A chat model, a runnable that answers like one, or a string: ``"provider:model"`` or one of
+            `tale_core.models.model_strings.FORMS`.
+
+    Raises:
+        NotAChatModelError: Something that cannot answer messages with a message.
+        UnknownModelError: A string that names nothing.
+        InvalidValueError: The provider refuses, mostly because the key is missing.
+        LocalModelError: The embedded model cannot be served, or no server answers at the URL.
+        MissingExtraError: The string needs a package that is not installed.
     """
-
-    def __init__(self, model: Runnable[Any, Any], *, server: Server | None = None) -> None:
-        self._model = model
-        self._server = server
-        self._tuned: dict[tuple[float | None, int | None], ChatRunnable] = {}
-
-    def for_call(self, call: ModelCall) -> ChatRunnable:
-        """Return the model with the settings that a call asks for."""
-        key = (call.temperature, call.max_tokens)
-        if key not in self._tuned:
-            self._tuned[key] = _tuned(self._model, call, self._server)
-        return self._tuned[key]
-
-
-def _tuned(model: Runnable[Any, Any], call: ModelCall, server: Server | None) -> ChatRunnable:
-    found = {id(one.model): _settings(one, call, server) for one in requests_of(model)}
-
-    def settings_of(one: Runnable[Any, Any]) -> dict[str, Any]:
-        # A model that is only chosen at run time is asked as if nothing were bound to it.
-        return found.get(id(one)) or _settings(Request(one, {}), call, server)
-
-    def plain(binding: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
-        settings = settings_of(chat_model_of(binding) or binding.bound)
-        bound = {name: settings.get(name, value) for name, value in _plain(binding.kwargs).items()}
-        return {name: value for name, value in bound.items() if value is not None}
-
-    def tuned(one: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        if not isinstance(one, BaseChatModel):
-            return one
-        known = {name: value for name, value in settings_of(one).items() if name in type(one).model_fields}
-        # Without streaming no handler sees the estimator's tokens one by one.
-        return one.model_copy(update={**known, "disable_streaming": True}) if known else one
-
-    return rebuilt(model, tuned, bound=plain)
+    if isinstance(model, str):
+        if not model or model.endswith(":"):  # LangChain would leave the choice to run time
+            raise UnknownModelError(f"no model {model!r}: the name is empty. Known are {_KNOWN_STRINGS}")
+        return _named(model)
+    if not isinstance(model, Runnable):
+        raise NotAChatModelError(
+            f"TALE needs a chat model, got {type(model).__name__}; pass a LangChain chat model, a runnable "
+            f"that answers with an AIMessage, or a string: {_KNOWN_STRINGS}"
+        )
+    _check_types(model)
+    return model
 
 
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _ANSWER_SHAPING}
+def _named(model: str) -> BaseChatModel:
+    from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # of no use to who brings an object
+
+    try:
+        kind = ModelString.read(model).kind
+    except UnknownModelError:  # LangChain knows many providers more
+        return _from_provider(model)
+    return _from_provider(model) if kind == "openai" else _openai_compatible(model)
 
 
-def _settings(request: Request, call: ModelCall, server: Server | None) -> dict[str, Any]:
-    """Return what to set for an estimate, as far as the model is known to allow it."""
-    setting, settings = quieted(Request(request.model, _plain(request.arguments)), call.max_tokens, server)
-    if call.temperature is not None and setting.temperature:
-        settings["temperature"] = call.temperature
-    if setting.cap is not None:
-        settings.update(dict.fromkeys(_LIMITS, setting.cap))
-    if getattr(request.model, "thinking", None):
-        settings.setdefault("thinking", None)  # of a class whose reasoning controls are not known
-    return settings
+def _from_provider(model: str) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415  # slow, and an extra
+    except ImportError as exc:
+        raise MissingExtraError("langchain", "langchain") from exc
+    from tale_core.models.model_strings import resolve_model  # noqa: PLC0415
+
+    if model.startswith("openai:"):
+        resolve_model(model)  # says so when there is no key
+    try:
+        return init_chat_model(model)
+    except ImportError as exc:
+        if (exc.name or "").startswith("langchain_openai"):
+            raise MissingExtraError("langchain_openai", "langchain") from exc
+        raise UnknownModelError(f"cannot open {model!r}: {exc}") from exc
+    except ValidationError as exc:
+        # Its own text shows what was given, which may be a key.
+        raise _refused(model, "; ".join(str(item["msg"]) for item in exc.errors(include_input=False))) from exc
+    except ValueError as exc:
+        reason = str(exc).splitlines()[0]
+        raise UnknownModelError(f"no model {model!r}: {reason} Known are {_KNOWN_STRINGS}") from exc
+    except Exception as exc:  # each provider's package has its own way to say that the key is missing
+        raise _refused(model, str(exc)) from exc
+
+
+def _refused(model: str, reason: str) -> InvalidValueError:
+    said = reason.removeprefix("Value error, ").rstrip(".")
+    return InvalidValueError(f"cannot open {model!r}: {said}; or use the model 'local', which needs no key")
+
+
+def _openai_compatible(model: str) -> BaseChatModel:
+    try:
+        from langchain_openai import ChatOpenAI  # noqa: PLC0415  # slow, and an extra
+    except ImportError as exc:
+        raise MissingExtraError("langchain_openai", "langchain") from exc
+    from tale_core.models.client import only_model  # noqa: PLC0415
+    from tale_core.models.model_strings import resolve_model  # noqa: PLC0415
+
+    found = resolve_model(model)
+    return ChatOpenAI(
+        base_url=found.base_url,
+        # Never the key of the environment: that is meant for OpenAI.
+        api_key=SecretStr(found.api_key),
+        model=found.model or only_model(found),
+        temperature=found.temperature,
+        stream_usage=True,  # off by default behind a base_url, and then streams would go unmeasured
+    )
+
+
+def _check_types(model: Runnable[Any, Any]) -> None:
+    """Reject what says by its declared types that it is no chat model: prompts, parsers, completion LLMs."""
+    try:
+        takes, answers = model.InputType, model.OutputType
+    except TypeError:  # a custom runnable need not declare its types
+        return
+    if not _may_be_message(answers):
+        raise NotAChatModelError(
+            f"TALE needs a model that answers with an AIMessage, but {model.get_name()} answers with "
+            f"{getattr(answers, '__name__', answers)}; wrap the chat model alone and chain the rest around it: "
+            "prompt | TALERunnable(model) | parser"
+        )
+    if takes is dict or typing.get_origin(takes) is dict:
+        raise NotAChatModelError(
+            f"TALE needs a model that takes messages, but {model.get_name()} takes a dict; leave the prompt "
+            "outside: prompt | TALERunnable(model)"
+        )
+
+
+def _may_be_message(declared: Any) -> bool:
+    if declared is Any or declared is object or isinstance(declared, typing.TypeVar):
+        return True
+    if typing.get_origin(declared) in {typing.Union, UnionType}:
+        return any(map(_may_be_message, typing.get_args(declared)))
+    if typing.get_origin(declared) is typing.Annotated:
+        return _may_be_message(typing.get_args(declared)[0])
+    if typing.get_origin(declared) is not None:
+        return False
+    # An annotation that is still a string may be anything.
+    return not isinstance(declared, type) or issubclass(declared, BaseMessage)

@@ -13,6 +13,7 @@ from tale_core.models.providers import (
     base_controls,
     claude_controls,
     claude_thinking,
+    forces_tool,
     gemini_controls,
     openai_controls,
     server_body,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tale_core.types import ControlSetting
 
 
-class Request(NamedTuple):
+class ConfiguredModel(NamedTuple):
     """A model without its wrappers, and the arguments that reach it, those of its bindings included."""
 
     model: Runnable[Any, Any]
@@ -41,7 +42,7 @@ class Request(NamedTuple):
         return self.arguments[name] if name in self.arguments else getattr(self.model, name, None)
 
     def base(self, provider: Provider | None = None) -> NativeControls:
-        """Return what is known about the model as it comes, asked with a provider's parameters."""
+        """Return what is known about the model's defaults, asked with a provider's parameters."""
         if not isinstance(self.model, BaseChatModel):
             return NativeControls(model=type(self.model).__name__)
         names = (getattr(self.model, field, None) for field in ("model_name", "model"))
@@ -49,25 +50,25 @@ class Request(NamedTuple):
         return base_controls(name, provider, self.model.profile)
 
 
-class Dialect(NamedTuple):
+class ProviderParams(NamedTuple):
     """The reasoning controls of one kind of class."""
 
     fields: tuple[str, ...]
     """The fields that steer thinking."""
     aliases: tuple[str, ...]
     """Further call arguments that do."""
-    read: Callable[[Request], NativeControls]
+    read: Callable[[ConfiguredModel], NativeControls]
     """Returns the facts about a request."""
-    write: Callable[[Request, ControlSetting], dict[str, Any]]
+    write: Callable[[ConfiguredModel, ControlSetting], dict[str, Any]]
     """Returns what all ``fields`` are to be set to; call arguments of these names go away."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All call arguments that steer thinking, and would go before the fields."""
+        """All call arguments that steer thinking, and would take precedence over the fields."""
         return (*self.fields, *self.aliases)
 
 
-def dialect_of(model: Runnable[Any, Any], server: Server | None = None) -> Dialect | None:
+def params_of(model: Runnable[Any, Any], server: Server | None = None) -> ProviderParams | None:
     """Return how a class spells its reasoning controls; None for classes without any that is known.
 
     Args:
@@ -86,18 +87,18 @@ def dialect_of(model: Runnable[Any, Any], server: Server | None = None) -> Diale
             f"such as ChatOpenAI; got {type(model).__name__}"
         )
     packages = {base.__module__.partition(".")[0] for base in type(model).__mro__}
-    dialect = next((found for package, found in _BY_PACKAGE.items() if package in packages), _EFFORT)
-    return dialect if {*dialect.fields} <= {*fields} else None
+    params = next((found for package, found in _BY_PACKAGE.items() if package in packages), _EFFORT)
+    return params if {*params.fields} <= {*fields} else None
 
 
-def controls_of(request: Request, server: Server | None = None) -> NativeControls:
-    """Return the facts about a request's thinking; see `dialect_of`."""
-    dialect = dialect_of(request.model, server)
-    return request.base() if dialect is None else dialect.read(request)
+def controls_of(request: ConfiguredModel, server: Server | None = None) -> NativeControls:
+    """Return the facts about a request's thinking; see `params_of`."""
+    params = params_of(request.model, server)
+    return request.base() if params is None else params.read(request)
 
 
 def quieted(
-    request: Request, cap: int | None, server: Server | None = None
+    request: ConfiguredModel, cap: int | None, server: Server | None = None
 ) -> tuple[ControlSetting, dict[str, Any]]:
     """Return how to keep a model from thinking in a call that needs none.
 
@@ -110,25 +111,18 @@ def quieted(
         The setting, with the cap to send and whether a temperature may be sent, and the fields that carry it.
     """
     setting = quiet(controls_of(request, server), cap)
-    dialect = dialect_of(request.model, server)
-    return setting, dialect.write(request, setting) if dialect is not None and setting.native else {}
-
-
-def _forced(arguments: Mapping[str, Any]) -> bool:
-    """Return whether a call forces a tool, in any provider's spelling."""
-    choice = arguments.get("tool_choice")
-    kind = choice.get("type") if isinstance(choice, dict) else choice
-    return choice is not None and kind not in {"auto", "none", False}
+    params = params_of(request.model, server)
+    return setting, params.write(request, setting) if params is not None and setting.native else {}
 
 
 # OpenAI, and every class with LangChain's standard argument `reasoning_effort`.
 
 
-def _read_effort(request: Request) -> NativeControls:
+def _read_effort(request: ConfiguredModel) -> NativeControls:
     return at_effort(request.base(), request.get("reasoning_effort"))
 
 
-def _read_openai(request: Request) -> NativeControls:
+def _read_openai(request: ConfiguredModel) -> NativeControls:
     # `reasoning` is the Responses API's form; beside it, `reasoning_effort` is not sent in that API's place.
     reasoning = request.get("reasoning")
     routed = getattr(request.model, "_use_responses_api", None)
@@ -140,38 +134,38 @@ def _read_openai(request: Request) -> NativeControls:
     )
 
 
-def _write_openai(request: Request, setting: ControlSetting) -> dict[str, Any]:
+def _write_openai(request: ConfiguredModel, setting: ControlSetting) -> dict[str, Any]:
     reasoning = request.get("reasoning")
     if reasoning:
         return {"reasoning": {**reasoning, "effort": setting.value}, "reasoning_effort": None}
     return {"reasoning": None, "reasoning_effort": setting.value}
 
 
-def _write_effort(request: Request, setting: ControlSetting) -> dict[str, Any]:
+def _write_effort(request: ConfiguredModel, setting: ControlSetting) -> dict[str, Any]:
     del request
     return {"reasoning_effort": setting.value}
 
 
-# Anthropic. A `thinking` field goes before the argument of that name; an effort in `reasoning_effort` starts
+# Anthropic. A `thinking` field overrides the argument of that name; an effort in `reasoning_effort` starts
 # adaptive thinking on models that have it, one in `output_config` does not.
 
 
-def _thinking(request: Request) -> Mapping[str, Any] | None:
+def _thinking(request: ConfiguredModel) -> Mapping[str, Any] | None:
     set_up: Mapping[str, Any] | None = getattr(request.model, "thinking", None)
     return request.arguments.get("thinking") if set_up is None else set_up
 
 
-def _short_effort(request: Request) -> str | None:
+def _short_effort(request: ConfiguredModel) -> str | None:
     effort: str | None = request.arguments.get("effort") or request.get("reasoning_effort")
     return effort
 
 
-def _output_config(request: Request) -> dict[str, Any]:
+def _output_config(request: ConfiguredModel) -> dict[str, Any]:
     set_up = getattr(request.model, "output_config", None) or {}
     return {**set_up, **(request.arguments.get("output_config") or {})}
 
 
-def _read_claude(request: Request) -> NativeControls:
+def _read_claude(request: ConfiguredModel) -> NativeControls:
     base, thinking, effort = request.base("anthropic"), _thinking(request), _short_effort(request)
     if thinking is None and effort is not None and "xhigh" in base.levels:
         thinking = {"type": "adaptive"}
@@ -180,11 +174,11 @@ def _read_claude(request: Request) -> NativeControls:
         thinking=thinking,
         effort=effort or _output_config(request).get("effort"),
         max_tokens=request.get("max_tokens"),
-        forced_tool=_forced(request.arguments),
+        forced_tool=forces_tool(request.arguments),
     )
 
 
-def _write_claude(request: Request, setting: ControlSetting) -> dict[str, Any]:
+def _write_claude(request: ConfiguredModel, setting: ControlSetting) -> dict[str, Any]:
     thinking, effort, config = _thinking(request), _short_effort(request), _output_config(request)
     if setting.control == "thinking_budget":
         tokens = int(setting.value or 0)
@@ -202,7 +196,7 @@ def _write_claude(request: Request, setting: ControlSetting) -> dict[str, Any]:
 # Google. The level's field has two names, and a raw `thinking_config` may carry what the flat fields carry.
 
 
-def _read_gemini(request: Request) -> NativeControls:
+def _read_gemini(request: ConfiguredModel) -> NativeControls:
     raw = request.get("thinking_config") or {}
     level = request.arguments.get("thinking_level") or request.get("reasoning_effort")
     tokens = request.get("thinking_budget")
@@ -213,7 +207,7 @@ def _read_gemini(request: Request) -> NativeControls:
     )
 
 
-def _write_gemini(request: Request, setting: ControlSetting) -> dict[str, Any]:
+def _write_gemini(request: ConfiguredModel, setting: ControlSetting) -> dict[str, Any]:
     raw = request.get("thinking_config") or {}
     kept = {name: value for name, value in raw.items() if name not in {"thinking_level", "thinking_budget"}}
     budget = setting.control == "thinking_budget"
@@ -224,13 +218,13 @@ def _write_gemini(request: Request, setting: ControlSetting) -> dict[str, Any]:
     }
 
 
-_EFFORT = Dialect(("reasoning_effort",), (), _read_effort, _write_effort)
+_EFFORT = ProviderParams(("reasoning_effort",), (), _read_effort, _write_effort)
 _BY_PACKAGE = {
-    "langchain_openai": Dialect(("reasoning_effort", "reasoning"), (), _read_openai, _write_openai),
-    "langchain_anthropic": Dialect(
+    "langchain_openai": ProviderParams(("reasoning_effort", "reasoning"), (), _read_openai, _write_openai),
+    "langchain_anthropic": ProviderParams(
         ("thinking", "reasoning_effort", "output_config"), ("effort",), _read_claude, _write_claude
     ),
-    "langchain_google_genai": Dialect(
+    "langchain_google_genai": ProviderParams(
         ("reasoning_effort", "thinking_budget", "thinking_config"),
         ("thinking_level",),
         _read_gemini,
@@ -239,14 +233,14 @@ _BY_PACKAGE = {
 }
 
 
-def _server_dialect(server: Server) -> Dialect:
-    def read(request: Request) -> NativeControls:
+def _server_params(server: Server) -> ProviderParams:
+    def read(request: ConfiguredModel) -> NativeControls:
         return server_controls(request.base().model)
 
-    def write(request: Request, setting: ControlSetting) -> dict[str, Any]:
+    def write(request: ConfiguredModel, setting: ControlSetting) -> dict[str, Any]:
         return {"extra_body": server_body(server, request.get("extra_body"), setting)}
 
-    return Dialect(("extra_body",), (), read, write)
+    return ProviderParams(("extra_body",), (), read, write)
 
 
-_SERVERS = {server: _server_dialect(server) for server in SERVERS}
+_SERVERS = {server: _server_params(server) for server in SERVERS}

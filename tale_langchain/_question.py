@@ -1,4 +1,4 @@
-"""One question on its way through LangChain: the calls its flow plans, the events it leaves."""
+"""One question under way in LangChain: answers the calls that its flow plans, and passes on its events."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
 from tale_core.errors import UnexpectedReplyError
-from tale_core.flows import turn
-from tale_langchain._convert import as_chunk, framed, from_core, question_of, to_reply, transcript_of
-from tale_langchain._graph import stream_writer
+from tale_core.flows import arun, run
+from tale_core.flows import turn as fair_turn
+from tale_langchain._convert import as_chunk, asked_at, framed, from_core, text_of, to_reply, transcript_of
+from tale_langchain._run_callbacks import stream_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
     from types import TracebackType
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 
     from tale_core.method.plan import Answer, Plan
     from tale_core.types import ControlSetting, Framing, ModelCall, ModelReply
-    from tale_langchain._config import Wiring
     from tale_langchain._models import ChatRunnable
+    from tale_langchain._setup import Setup
 
 ESTIMATOR_TAGS = ("nostream", "tale:estimator")
 """Tags of the estimator's runs: the first hides them from LangGraph's streams, the second names them."""
 _ESTIMATOR_NAME = "tale_estimator"
 
 
-class Request(NamedTuple):
+class Invocation(NamedTuple):
     """One model call in LangChain's terms."""
 
     model: ChatRunnable
@@ -54,13 +55,16 @@ def unobserved(config: RunnableConfig | None) -> RunnableConfig | None:
     return config
 
 
-class Turn:
-    """Drives one question: answers the calls of its flow and passes its events on to the callbacks.
+class Question:
+    """Drives one question; what to call, and when, is decided by its flow.
+
+    Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs in who waits, and in
+    nothing else.
 
     Args:
-        wiring: The method and the models.
+        setup: The method and the models.
         messages: The user's messages.
-        manager: The callbacks of the surrounding run; None when nobody listens.
+        manager: The callbacks of the surrounding run; None without handlers.
         config: The configuration for child runs.
         kwargs: The arguments that the user passed for the model.
         question_id: What events call the question; None for the id of the surrounding run.
@@ -68,7 +72,7 @@ class Turn:
 
     def __init__(
         self,
-        wiring: Wiring,
+        setup: Setup,
         messages: list[BaseMessage],
         *,
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
@@ -76,13 +80,14 @@ class Turn:
         kwargs: dict[str, Any],
         question_id: str | None = None,
     ) -> None:
-        self._reasoner, self._estimator = wiring.reasoner, wiring.estimator
+        self._reasoner, self._estimator = setup.reasoner, setup.estimator
         self._write = stream_writer()
-        question = question_of(messages)
-        sees_all = wiring.estimator_sees == "conversation" and question
+        self._at = asked_at(messages)
+        question = "" if self._at is None else text_of(messages[self._at])
+        sees_all = setup.estimator_sees == "conversation" and question
         if question_id is None:
             question_id = "" if manager is None else str(manager.run_id)
-        self.run = wiring.method.begin(
+        self.run = setup.method.begin(
             question,
             question_id=question_id,
             context=transcript_of(messages) if sees_all else None,
@@ -95,23 +100,65 @@ class Turn:
         self._config = config
         self._kwargs = kwargs
 
+    def invoke(self) -> AIMessage:
+        """Return the model's own message, a copy with the accounts in its metadata."""
+        try:
+            return self.answered(run(self.run.answer(), self.call))
+        finally:
+            self.dispatch()
+
+    async def ainvoke(self) -> AIMessage:
+        """Return the model's own message asynchronously; see `invoke`."""
+        try:
+            return self.answered(await arun(self.run.answer(), self.acall))
+        finally:
+            await self.adispatch()
+
+    def stream(self) -> Generator[AIMessageChunk, None, None]:
+        """Yield the model's chunks, and at the end an empty one with the accounts."""
+        try:
+            plan = run(self.run.plan(), self.call)
+            self.dispatch()
+            with _StreamedAnswer(self, plan) as answer:
+                model, messages, config, kwargs = answer.invocation
+                for chunk in model.stream(messages, config, **kwargs):
+                    yield answer.add(chunk)
+            yield answer.last()
+            answer.enforce()
+        finally:
+            self.dispatch()
+
+    async def astream(self) -> AsyncGenerator[AIMessageChunk, None]:
+        """Yield the model's chunks asynchronously; see `stream`."""
+        try:
+            plan = await arun(self.run.plan(), self.acall)
+            await self.adispatch()
+            with _StreamedAnswer(self, plan) as answer:
+                model, messages, config, kwargs = answer.invocation
+                async for chunk in model.astream(messages, config, **kwargs):
+                    yield answer.add(chunk)
+            yield answer.last()
+            answer.enforce()
+        finally:
+            await self.adispatch()
+
     def call(self, call: ModelCall) -> ModelReply:
-        """Answer one call of the flow; with `acall` the only place where sync and async differ."""
+        """Answer one call of the flow."""
         self.dispatch()
-        model, messages, config, kwargs = self._request(call)
+        model, messages, config, kwargs = self.invocation(call)
         started = time.perf_counter()
         answer = model.invoke(messages, config, **kwargs)
         return to_reply(answer, messages, seconds=time.perf_counter() - started)
 
     async def acall(self, call: ModelCall) -> ModelReply:
         """Answer one call of the flow, asynchronously."""
-        await turn()
+        await fair_turn()
         await self.adispatch()
-        model, messages, config, kwargs = self._request(call)
+        model, messages, config, kwargs = self.invocation(call)
         started = time.perf_counter()
         answer = await model.ainvoke(messages, config, **kwargs)
         seconds = time.perf_counter() - started
-        await turn()
+        await fair_turn()
         return to_reply(answer, messages, seconds=seconds)
 
     def dispatch(self) -> None:
@@ -132,10 +179,6 @@ class Turn:
         metadata = {**message.response_metadata, "tale": answer.summary()}
         return message.model_copy(update={"response_metadata": metadata})
 
-    def streaming(self, plan: Plan) -> StreamedAnswer:
-        """Return the answer to a plan as a context that watches its stream."""
-        return StreamedAnswer(self, plan, self._request(plan.call()))
-
     def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield new events for the callbacks; a graph that streams what its nodes write hears of them here."""
         events = self.run.drain()
@@ -149,19 +192,20 @@ class Turn:
             if heard:
                 yield event.name, data
 
-    def _request(self, call: ModelCall) -> Request:
+    def invocation(self, call: ModelCall) -> Invocation:
+        """Return what is invoked for a call of the flow."""
         if call.role == "reason" and call.framing is not None:
-            request = self._asked(call.framing, call.setting)
+            invocation = self._asked(call.framing, call.setting)
         else:
             messages = [*map(from_core, call.messages)]
-            request = Request(self._estimator.for_call(call), messages, self._quiet_config(), {})
+            invocation = Invocation(self._estimator.for_call(call), messages, self._quiet_config(), {})
         if self._manager is None:
-            return request
-        return request._replace(config=_labelled(request.config, call))
+            return invocation
+        return invocation._replace(config=_labelled(invocation.config, call))
 
-    def _asked(self, framing: Framing, setting: ControlSetting | None) -> Request:
+    def _asked(self, framing: Framing, setting: ControlSetting | None) -> Invocation:
         model, kwargs = self._reasoner.asked(setting, self._kwargs)
-        return Request(model, framed(self._messages, framing), self._config, kwargs)
+        return Invocation(model, framed(self._messages, framing, self._at), self._config, kwargs)
 
     def _quiet_config(self) -> RunnableConfig:
         """Return the configuration of the estimator's runs: traced like any other, but in no user's stream."""
@@ -191,18 +235,12 @@ def _labelled(config: RunnableConfig, call: ModelCall) -> RunnableConfig:
     return {**config, "metadata": {**config.get("metadata", {}), **known}}
 
 
-class StreamedAnswer:
-    """An answer as it streams; leaving the context settles it, however that came about.
+class _StreamedAnswer:
+    """An answer as it streams; leaving the context accounts for it, whatever ended the stream."""
 
-    Args:
-        turn: The question.
-        plan: How it was asked.
-        request: The call whose stream is watched.
-    """
-
-    def __init__(self, turn: Turn, plan: Plan, request: Request) -> None:
-        self.request = request
-        self._turn = turn
+    def __init__(self, question: Question, plan: Plan) -> None:
+        self.invocation = question.invocation(plan.call())
+        self._run = question.run
         self._plan = plan
         self._chunks: list[AIMessageChunk] = []
         self._started = time.perf_counter()
@@ -218,11 +256,11 @@ class StreamedAnswer:
             return  # nothing was answered, as when a call fails
         reply = to_reply(
             self._chunks[0] + self._chunks[1:],
-            self.request.messages,
+            self.invocation.messages,
             seconds=time.perf_counter() - self._started,
             ended=kind is None,
         )
-        self._answer = self._turn.run.settle(self._plan, reply)
+        self._answer = self._run.settle(self._plan, reply)
 
     def add(self, message: object) -> AIMessageChunk:
         """Take note of a chunk and return what the user sees of it."""
@@ -252,4 +290,4 @@ class StreamedAnswer:
     def enforce(self) -> None:
         """Raise what the policy raises for the answer; a stream cannot be taken back, so nothing is retried."""
         if self._answer is not None:
-            self._turn.run.enforce(self._answer)
+            self._run.enforce(self._answer)

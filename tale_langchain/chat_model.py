@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import (
@@ -10,39 +11,54 @@ from langchain_core.callbacks import (
     CallbackManager,
     CallbackManagerForChainRun,
 )
+from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from langchain_core.utils.uuid import uuid7
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import ValidationError
 
 from tale_core.errors import InvalidValueError
-from tale_core.flows import arun, run, turn
-from tale_core.method.policy import BudgetPolicy  # noqa: TC001  # as above
-from tale_core.models.reasoning_controls import ReasoningControl  # noqa: TC001  # pydantic reads the fields' types
-from tale_langchain._config import Budgeting, Wiring
-from tale_langchain._delegation import RUN, StandIn, inner_of
-from tale_langchain._identity import identity_of
-from tale_langchain._inline_run import ChatTurn, parent_run
-from tale_langchain._model_loading import open_model
-from tale_langchain._models import rebuilt
+from tale_core.flows import turn
+from tale_core.method.method import current_options
+from tale_langchain._delegation import RUN, DelegatingChatModel, identity_of, inner_of
+from tale_langchain._inline_run import InlineQuestion
+from tale_langchain._models import open_model, rebuilt
+from tale_langchain._run_callbacks import parent_run
+from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.caches import BaseCache
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.language_models.model_profile import ModelProfile
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.outputs import LLMResult
+    from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.runnables import RunnableConfig
+    from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Calibration
-    from tale_core.protocols import Estimator, Strategy
     from tale_langchain._models import ChatRunnable
 
+_AS_INSIDE = ("cache", "custom_get_token_ids", "disable_streaming", "output_version", "profile")
 
-class ChatTALE(Budgeting, StandIn):
+
+class ChatOptions(Options, total=False):
+    """How to ask under a budget, and what `BaseChatModel` knows."""
+
+    name: str | None
+    cache: BaseCache | bool | None
+    callbacks: Callbacks
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    verbose: bool
+    rate_limiter: BaseRateLimiter | None
+    custom_get_token_ids: Any
+    disable_streaming: bool | Literal["tool_calling"]
+    output_version: str | None
+
+
+class ChatTALE(Budgeted, DelegatingChatModel):
     """Any chat model, asked under a budget that is estimated for each question.
 
     To callbacks, tracers, caches and graphs it is the model inside: one chat model run per question, with the
@@ -61,27 +77,14 @@ class ChatTALE(Budgeting, StandIn):
         model: A chat model, perhaps with bound arguments, retries or fallbacks, or a string:
             ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded model, or the URL of an OpenAI-compatible
             server.
-        estimator: An estimator, a model (or string) to estimate with, a number of output tokens, or None: the
-            calibration's budget, or else the zero-shot estimator on the unbound model.
-        policy: Bounds of the budget and reactions to answers; None for the calibration's or else the defaults.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the model, or the path of it; None for the one shipped for this
-            model, if there is one.
-        estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
-            too.
-        reasoning_control: What may carry the budget; see `TALERunnable`.
-        name: The run's name in traces.
-        **fields: What `BaseChatModel` knows: ``cache``, ``callbacks``, ``tags``, ``metadata``,
-            ``rate_limiter`` (for questions), ...; what is left out is as in the model.
+        **options: The options of `tale_core.method.options.MethodOptions`, and ``estimator`` and
+            ``estimator_sees`` as in `TALERunnable`; also the fields of `BaseChatModel` (``cache``,
+            ``callbacks``, ``tags``, ``metadata``, ``rate_limiter`` for questions, ``name``, ``profile``, ...),
+            which are those of the model inside where they are left out.
 
     Raises:
         NotAChatModelError: ``model`` is no chat model.
-        UnknownModelError: ``model`` is a string that names nothing.
-        UnknownStrategyError: No strategy of that name.
-        InvalidValueError: A value that cannot be meant, or a provider's key is missing.
-        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
-        MissingExtraError: The string needs a package that is not installed.
+        TaleError: Whatever else `TALERunnable` raises.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -91,67 +94,32 @@ class ChatTALE(Budgeting, StandIn):
         ('3 + 4 = 7', 40)
     """
 
-    # What the user gave, so that configurable_fields can build the same with one thing changed.
-    estimator: Any = Field(default=None, frozen=True)
-    policy: BudgetPolicy | None = Field(default=None, frozen=True)
-    strategy: Any = Field(default=None, frozen=True)
-    language: str = Field(default="auto", frozen=True)
-    measured: Any = Field(default=None, frozen=True)
-    """The argument ``calibration``: LangChain has a field of that name."""
-    estimator_sees: Literal["question", "conversation"] = Field(default="question", frozen=True)
-    reasoning_control: ReasoningControl = Field(default="auto", frozen=True)
-
-    _wiring: Wiring = PrivateAttr()
-
-    def __init__(
-        self,
-        model: ChatRunnable | str,
-        *,
-        estimator: Estimator | ChatRunnable | str | int | None = None,
-        policy: BudgetPolicy | None = None,
-        strategy: str | Strategy | None = None,
-        language: str = "auto",
-        calibration: Calibration | ModelProfile | str | Path | None = None,
-        estimator_sees: Literal["question", "conversation"] = "question",
-        reasoning_control: ReasoningControl = "auto",
-        **fields: Any,
-    ) -> None:
+    def __init__(self, model: ChatRunnable | str, **options: Unpack[ChatOptions]) -> None:
+        given: dict[str, Any] = {**options}
+        # LangChain has a field `profile` too, a dict; anything else is a calibration under its former name.
+        kept = {"profile"} if isinstance(given.get("profile", 0), (dict, type(None))) else set()
+        renamed = {name: value for name, value in given.items() if name not in kept}
+        fields = current_options(renamed, owner="ChatTALE", also=(*OWN_OPTIONS, *BaseChatModel.model_fields))
+        fields.update({name: given[name] for name in kept})
         reasoner = open_model(model)
         inner = inner_of(reasoner)
-        if isinstance(calibration, dict):  # LangChain's, as when configurable_fields builds this anew
-            fields["profile"] = calibration
-        elif calibration is not None:
-            fields["measured"] = calibration
-        for field in ("cache", "custom_get_token_ids", "disable_streaming", "output_version", "profile"):
+        for field in _AS_INSIDE:
             fields.setdefault(field, getattr(inner, field))
-        choices: dict[str, Any] = {
-            "estimator": estimator,
-            "policy": policy,
-            "strategy": strategy,
-            "language": language,
-            "estimator_sees": estimator_sees,
-            "reasoning_control": reasoning_control,
-        }
         try:
-            super().__init__(model=reasoner, **choices, **fields)
+            super().__init__(model=reasoner, **fields)
         except ValidationError as exc:
             raise InvalidValueError.from_validation("ChatTALE", exc) from exc
         self._inner = inner
-        choices.update(policy=self.policy, calibration=self.measured)
-        self._wiring = Wiring.of(rebuilt(reasoner, _uncached), **choices)
-        method = self._wiring.method
-        by_model = isinstance(estimator, (str, Runnable))
+        self._setup = setup = self._set_up(rebuilt(reasoner, _uncached))
+        by_model = isinstance(self.estimator, (str, Runnable))
         self._choices = {
-            "estimator": identity_of(estimator if by_model else method.estimator),
-            "policy": method.policy.model_dump(mode="json"),
-            "strategy": identity_of(method.strategy),
-            "language": method.language,
-            "estimator_sees": estimator_sees,
-            "reasoning_control": reasoning_control,
+            "estimator": identity_of(self.estimator if by_model else setup.method.estimator),
+            "policy": setup.method.policy.model_dump(mode="json"),
+            "strategy": identity_of(setup.method.strategy),
+            "language": self.language,
+            "estimator_sees": self.estimator_sees,
+            "reasoning_control": self.reasoning_control,
         }
-
-    # `_generate` and `_stream` and their asynchronous forms differ in who waits, and in nothing else: what they
-    # do is in the question's flow and in `Turn`.
 
     def _generate(
         self,
@@ -160,11 +128,8 @@ class ChatTALE(Budgeting, StandIn):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, _run_of(run_manager, CallbackManagerForChainRun))
-        try:
-            return _result(turn, turn.answered(run(turn.run.answer(), turn.call)))
-        finally:
-            turn.dispatch()
+        question = self._question(messages, stop, kwargs, _run_of(run_manager, CallbackManagerForChainRun))
+        return _result(question, question.invoke())
 
     async def _agenerate(
         self,
@@ -173,11 +138,8 @@ class ChatTALE(Budgeting, StandIn):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, _run_of(run_manager, AsyncCallbackManagerForChainRun))
-        try:
-            return _result(turn, turn.answered(await arun(turn.run.answer(), turn.acall)))
-        finally:
-            await turn.adispatch()
+        question = self._question(messages, stop, kwargs, _run_of(run_manager, AsyncCallbackManagerForChainRun))
+        return _result(question, await question.ainvoke())
 
     def _stream(
         self,
@@ -186,18 +148,10 @@ class ChatTALE(Budgeting, StandIn):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        turn = self._turn(messages, stop, kwargs, _run_of(run_manager, CallbackManagerForChainRun))
-        try:
-            plan = run(turn.run.plan(), turn.call)
-            turn.dispatch()
-            with turn.streaming(plan) as answer:
-                model, asked, config, arguments = answer.request
-                for chunk in model.stream(asked, config, **arguments):
-                    yield ChatGenerationChunk(message=answer.add(chunk))
-            yield ChatGenerationChunk(message=answer.last())
-            answer.enforce()
-        finally:
-            turn.dispatch()
+        question = self._question(messages, stop, kwargs, _run_of(run_manager, CallbackManagerForChainRun))
+        with closing(question.stream()) as chunks:
+            for chunk in chunks:
+                yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
         self,
@@ -206,18 +160,10 @@ class ChatTALE(Budgeting, StandIn):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        turn = self._turn(messages, stop, kwargs, _run_of(run_manager, AsyncCallbackManagerForChainRun))
-        try:
-            plan = await arun(turn.run.plan(), turn.acall)
-            await turn.adispatch()
-            with turn.streaming(plan) as answer:
-                model, asked, config, arguments = answer.request
-                async for chunk in model.astream(asked, config, **arguments):
-                    yield ChatGenerationChunk(message=answer.add(chunk))
-            yield ChatGenerationChunk(message=answer.last())
-            answer.enforce()
-        finally:
-            await turn.adispatch()
+        question = self._question(messages, stop, kwargs, _run_of(run_manager, AsyncCallbackManagerForChainRun))
+        async with aclosing(question.astream()) as chunks:
+            async for chunk in chunks:
+                yield ChatGenerationChunk(message=chunk)
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer several conversations; takes, returns and raises as `BaseChatModel.agenerate`."""
@@ -240,10 +186,7 @@ class ChatTALE(Budgeting, StandIn):
 
         Raises:
             InvalidValueError: The estimator returned no estimate.
-            BudgetOverrunError: The answer overran and the policy says raise; after the last chunk, as below.
-            CollapsedAnswerError: The answer is bare and the policy says raise.
-            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
-            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
+            PolicyViolationError: The policy says raise; after the last chunk, as its subclasses explain.
             UnexpectedReplyError: The model streamed nothing at all.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """
@@ -297,13 +240,13 @@ class ChatTALE(Budgeting, StandIn):
         )
         return config, parent_run(run_id, manager, runs)
 
-    def _turn(
+    def _question(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], manager: Any
-    ) -> ChatTurn:
+    ) -> InlineQuestion:
         manager = kwargs.pop(RUN, None) or manager
         config: RunnableConfig = {} if manager is None else {"callbacks": manager.get_child()}
         arguments = kwargs if stop is None else {**kwargs, "stop": stop}
-        return ChatTurn(self._wiring, messages, manager=manager, config=config, kwargs=arguments)
+        return InlineQuestion(self._setup, messages, manager=manager, config=config, kwargs=arguments)
 
     def _around(self, model: Runnable[Any, Any]) -> Runnable[LanguageModelInput, AIMessage]:
         if isinstance(model, RunnableBinding) and model.bound is self.model:
@@ -318,14 +261,14 @@ def _uncached(model: Any) -> Any:
 
 
 def _run_of(manager: Any, kind: Any) -> Any:
-    """Return a chat model's run as one with children; None if nobody listens."""
+    """Return a chat model's run as one with children; None without handlers."""
     return None if manager is None else parent_run(manager.run_id, manager, kind)
 
 
-def _result(turn: ChatTurn, message: AIMessage) -> ChatResult:
+def _result(question: InlineQuestion, message: AIMessage) -> ChatResult:
     """Return the model's own result, around the message with the accounts."""
-    if turn.result is None:
+    if question.result is None:
         return ChatResult(generations=[ChatGeneration(message=message)])
-    first, *others = turn.result.generations
+    first, *others = question.result.generations
     answer = first.model_copy(update={"message": message})
-    return turn.result.model_copy(update={"generations": [answer, *others]})
+    return question.result.model_copy(update={"generations": [answer, *others]})

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableSerializable
-from pydantic import ConfigDict, PrivateAttr, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from tale_core.errors import InvalidValueError
-from tale_core.flows import arun, run
-from tale_core.method.policy import BudgetPolicy
-from tale_core.models.reasoning_controls import ReasoningControl
-from tale_langchain._config import Budgeting, Wiring
+from tale_core.method.method import current_options
 from tale_langchain._convert import to_messages
-from tale_langchain._model_loading import open_model
-from tale_langchain._models import ChatRunnable
-from tale_langchain._question import Turn, unobserved
+from tale_langchain._models import open_model
+from tale_langchain._question import Question, unobserved
+from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
+    from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Calibration
-    from tale_core.protocols import Estimator, Strategy
+    from tale_langchain._models import ChatRunnable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage]):
+class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]):
     """Estimates a token budget for a question, asks the model under it, and keeps the accounts.
 
-    It stands wherever the model stood: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
+    It takes the place of the model: ``prompt | TALERunnable(model) | parser``. A question goes in as a str,
     a prompt value or messages; the model's own AIMessage comes out, its ``usage_metadata`` untouched, with the
     budget, the tokens by role and the events in ``response_metadata["tale"]``. The estimator sees the last
     human message alone, never a tool, and appears in no stream. A stream ends with an empty chunk that carries
@@ -48,27 +45,19 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         model: A chat model, a runnable that answers with an AIMessage (``.bind()``, ``.with_retry()``,
             ``.with_fallbacks()``, ...), or a string: ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded
             model, or the URL of an OpenAI-compatible server.
-        estimator: An estimator, a model (or string) to estimate with, a number of output tokens, or None: the
-            calibration's budget, or else the zero-shot estimator on the unbound model.
-        policy: Bounds of the budget and reactions to answers; None for the calibration's or else the defaults.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the model, or the path of it; None for the one shipped for this
-            model, if there is one.
-        estimator_sees: ``"question"`` for the last human message, ``"conversation"`` for all text before it,
-            too.
-        reasoning_control: What may carry the budget: ``"auto"`` for the model's own effort level or thinking
-            budget where it is known to think, and then the question is sent as it is, else words in the prompt;
-            ``"prompt"`` or ``"native"`` for the one or the other; ``"vllm"``, ``"sglang"`` or ``"llama.cpp"``
-            for the thinking budget of such a server. The accounts say which control was used, and why.
         name: The run's name in traces.
+        **options: ``estimator``: an estimator, a model (or its string) to estimate with, a number of output
+            tokens, or None for the calibration's budget, or else the zero-shot estimator on the unbound model.
+            ``estimator_sees``: ``"question"`` for the last human message, ``"conversation"`` for all text
+            before it, too. The others (``policy``, ``strategy``, ``language``, ``calibration``,
+            ``reasoning_control``) are those of `tale_core.method.options.MethodOptions`.
 
     Raises:
         NotAChatModelError: ``model`` cannot answer messages with a message.
         UnknownModelError: ``model`` is a string that names nothing.
         UnknownStrategyError: No strategy of that name.
-        InvalidValueError: A value that cannot be meant, or a provider's key is missing.
-        LocalModelError: The embedded model cannot be served, or nobody answers at the URL.
+        InvalidValueError: An invalid value, or a provider's key is missing.
+        LocalModelError: The embedded model cannot be served, or no server answers at the URL.
         MissingExtraError: The string needs a package that is not installed.
 
     Example:
@@ -79,52 +68,18 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         ('3 + 4 = 7', 40)
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, extra="forbid")
-
-    # What the user gave, so that configurable_fields can build the same with one thing changed.
-    model: ChatRunnable
-    estimator: Any = None
-    policy: BudgetPolicy | None = None
-    strategy: Any = None
-    language: str = "auto"
-    calibration: Any = None
-    estimator_sees: Literal["question", "conversation"] = "question"
-    reasoning_control: ReasoningControl = "auto"
-
-    _wiring: Wiring = PrivateAttr()
+    model_config = ConfigDict(frozen=True)
 
     def __init__(
-        self,
-        model: ChatRunnable | str,
-        *,
-        estimator: Estimator | ChatRunnable | str | int | None = None,
-        policy: BudgetPolicy | None = None,
-        strategy: str | Strategy | None = None,
-        language: str = "auto",
-        calibration: Calibration | str | Path | None = None,
-        estimator_sees: Literal["question", "conversation"] = "question",
-        reasoning_control: ReasoningControl = "auto",
-        name: str | None = None,
+        self, model: ChatRunnable | str, *, name: str | None = None, **options: Unpack[Options]
     ) -> None:
+        choices = current_options(options, owner="TALERunnable", also=OWN_OPTIONS)
         reasoner = open_model(model)
-        choices: dict[str, Any] = {
-            "estimator": estimator,
-            "policy": policy,
-            "strategy": strategy,
-            "language": language,
-            "calibration": calibration,
-            "estimator_sees": estimator_sees,
-            "reasoning_control": reasoning_control,
-        }
         try:
-            super().__init__(model=reasoner, name=name, **choices)
+            super().__init__(model=reasoner, **{"name": name, **choices})
         except ValidationError as exc:
             raise InvalidValueError.from_validation("TALERunnable", exc) from exc
-        choices["policy"] = self.policy
-        self._wiring = Wiring.of(reasoner, **choices)
-
-    # `invoke`, `ainvoke`, `stream` and `astream` differ in who waits, and in nothing else: what they do is in
-    # the question's flow and in `Turn`.
+        self._setup = self._set_up(reasoner)
 
     def invoke(
         self,
@@ -144,10 +99,8 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
 
         Raises:
             InvalidValueError: ``input`` is no question, or the estimator returned no estimate.
-            BudgetOverrunError: The answer overran and the policy says raise.
-            CollapsedAnswerError: The answer is bare and the policy says raise.
-            TruncatedAnswerError: The answer was cut or empty and the policy says raise.
-            SlippedAnswerError: A calculation in it does not come out and the policy says raise.
+            PolicyViolationError: The answer departs from the budget and the policy says raise; its subclasses
+                name what it did.
             UnexpectedReplyError: The model answered with something that is no AIMessage.
             Exception: The model's own, unchanged; the estimator's too, where the policy says raise.
         """
@@ -155,15 +108,11 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         def answer(
             given: LanguageModelInput, run_manager: CallbackManagerForChainRun | None, config: RunnableConfig
         ) -> AIMessage:
-            turn = self._turn(given, run_manager, config, kwargs)
-            try:
-                return turn.answered(run(turn.run.answer(), turn.call))
-            finally:
-                turn.dispatch()
+            return self._question(given, run_manager, config, kwargs).invoke()
 
         quiet = unobserved(config)
         if quiet is not None:
-            return answer(input, None, quiet)
+            return self._question(input, None, quiet, kwargs).invoke()
         return self._call_with_config(_signed(answer), input, config)
 
     async def ainvoke(
@@ -179,15 +128,11 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             run_manager: AsyncCallbackManagerForChainRun | None,
             config: RunnableConfig,
         ) -> AIMessage:
-            turn = self._turn(given, run_manager, config, kwargs)
-            try:
-                return turn.answered(await arun(turn.run.answer(), turn.acall))
-            finally:
-                await turn.adispatch()
+            return await self._question(given, run_manager, config, kwargs).ainvoke()
 
         quiet = unobserved(config)
         if quiet is not None:
-            return await answer(input, None, quiet)
+            return await self._question(input, None, quiet, kwargs).ainvoke()
         return await self._acall_with_config(_signed(answer), input, config)
 
     def stream(
@@ -211,18 +156,7 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             run_manager: CallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> Iterator[AIMessage]:
-            turn = self._turn(next(given), run_manager, config, kwargs)
-            try:
-                plan = run(turn.run.plan(), turn.call)
-                turn.dispatch()
-                with turn.streaming(plan) as answer:
-                    model, messages, config, arguments = answer.request
-                    for chunk in model.stream(messages, config, **arguments):
-                        yield answer.add(chunk)
-                yield answer.last()
-                answer.enforce()
-            finally:
-                turn.dispatch()
+            return self._question(next(given), run_manager, config, kwargs).stream()
 
         return self._transform_stream_with_config(iter([input]), answer, config)
 
@@ -242,18 +176,10 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
             run_manager: AsyncCallbackManagerForChainRun,
             config: RunnableConfig,
         ) -> AsyncIterator[AIMessage]:
-            turn = self._turn(await anext(given), run_manager, config, kwargs)
-            try:
-                plan = await arun(turn.run.plan(), turn.acall)
-                await turn.adispatch()
-                with turn.streaming(plan) as answer:
-                    model, messages, config, arguments = answer.request
-                    async for chunk in model.astream(messages, config, **arguments):
-                        yield answer.add(chunk)
-                yield answer.last()
-                answer.enforce()
-            finally:
-                await turn.adispatch()
+            question = self._question(await anext(given), run_manager, config, kwargs)
+            async with aclosing(question.astream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
         return self._atransform_stream_with_config(once(), answer, config)
 
@@ -267,14 +193,14 @@ class TALERunnable(Budgeting, RunnableSerializable[LanguageModelInput, AIMessage
         """What can be configured at run time in the model."""
         return self.model.config_specs
 
-    def _turn(
+    def _question(
         self,
         given: LanguageModelInput,
         manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun | None,
         config: RunnableConfig,
         kwargs: dict[str, Any],
-    ) -> Turn:
-        return Turn(self._wiring, to_messages(given), manager=manager, config=config, kwargs=kwargs)
+    ) -> Question:
+        return Question(self._setup, to_messages(given), manager=manager, config=config, kwargs=kwargs)
 
 
 _SIGNATURE = inspect.signature(lambda given, run_manager, config: None)  # noqa: ARG005

@@ -11,8 +11,9 @@ from langgraph.channels.untracked_value import UntrackedValue
 from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the state's types
 
 from tale_core.errors import InvalidValueError, TokenLimitExceededError
+from tale_core.types import Usage
 from tale_langchain._convert import to_reply
-from tale_langchain._node_callbacks import atell, tell
+from tale_langchain._run_callbacks import atell, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -37,8 +38,8 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
     """Ends an agent's run, or fails, when its model calls have taken a number of tokens.
 
     Works as LangChain's `ModelCallLimitMiddleware`, in tokens: what is taken is looked at before each model
-    call, so the call that reaches a limit is still answered. Close to a limit the model is told to come to an
-    end, in a note that the agent's state does not keep, and a custom event ``tale_limit`` is sent. Tokens are
+    call, so the call that reaches a limit is still answered. Close to a limit the model is told to finish,
+    in a note that the agent's state does not keep, and a custom event ``tale_limit`` is sent. Tokens are
     the provider's counts, or a tokenizer's estimate where it reports none; what `TALEMiddleware` and `ChatTALE`
     spent on estimates counts as well.
 
@@ -46,7 +47,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         run_limit: Most tokens of one run (invocation); None for no limit.
         thread_limit: Most tokens of one thread, over all its runs, as a checkpointer keeps them; None for no
             limit.
-        warn_at: The share of a limit from which on the model is told; None never tells it.
+        warn_at: The share of a limit above which the model is told to finish; None never tells it.
         exit_behavior: ``"end"`` ends the run with a message that says why; ``"error"`` raises
             `TokenLimitExceededError`.
         count: ``"total"`` counts input and output tokens, the history sent anew with each call included;
@@ -147,8 +148,9 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
     def _tokens(self, messages: Sequence[BaseMessage]) -> int:
         """Return what the last model call took, its share of estimating included."""
         at = next(at for at in reversed(range(len(messages))) if isinstance(messages[at], AIMessage))
-        usage = to_reply(messages[at], messages[:at]).usage
-        assert usage is not None  # noqa: S101  # measured, or else estimated
+        reply = to_reply(messages[at], messages[:at])
+        assert reply.usage is not None  # noqa: S101  # measured, or else estimated
+        usage = Usage() if reply.cached else reply.usage
         estimate = messages[at].response_metadata.get("tale", {}).get("estimate_usage") or {}
         if self.count == "output":
             return usage.output_tokens + int(estimate.get("output_tokens", 0))
@@ -168,7 +170,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         return request.override(system_message=told)
 
     def _reached(self, state: Any, share: float) -> list[str]:
-        """Return in words the limits of which this share is taken."""
+        """Return the limits of which this share is used, in words."""
         return [
             f"{scope} limit ({taken}/{limit})"
             for scope, limit in self.limits.items()

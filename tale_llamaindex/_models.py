@@ -9,7 +9,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.settings import Settings
 
 from tale_core.errors import MissingExtraError, NotAChatModelError, UnknownModelError
-from tale_core.models.client import ChatClient
+from tale_core.models.client import only_model
 from tale_core.models.model_strings import FORMS, Endpoint, ModelString, resolve_model
 
 LLMLike: TypeAlias = LLM | str | None
@@ -18,7 +18,7 @@ server (see `tale_core.models.model_strings`); None takes ``Settings.llm``."""
 
 # Without it streams report no usage, and every streamed call would be an estimate.
 _STREAM_USAGE = {"stream_options": {"include_usage": True}}
-_TIMEOUT = 600.0  # seconds; a model on a CPU takes its time
+_TIMEOUT = 600.0  # seconds for an answer; a model on a CPU takes its time
 
 
 def open_llm(llm: LLMLike) -> LLM:
@@ -45,7 +45,7 @@ def open_llm(llm: LLMLike) -> LLM:
     endpoint = resolve_model(llm)
     if ModelString.read(llm).kind == "openai":
         return _open_openai(endpoint)
-    return _open_server(llm, endpoint)
+    return _open_server(endpoint)
 
 
 def name_of(llm: LLM) -> str | None:
@@ -70,14 +70,14 @@ def _open_openai(endpoint: Endpoint) -> LLM:
     return llm
 
 
-def _open_server(text: str, endpoint: Endpoint) -> LLM:
+def _open_server(endpoint: Endpoint) -> LLM:
     try:
         from llama_index.llms.openai_like import OpenAILike  # noqa: PLC0415  # an extra, and slow to import
     except ImportError as exc:
         raise MissingExtraError("llama_index.llms.openai_like", "llamaindex") from exc
     temperature = {} if endpoint.temperature is None else {"temperature": endpoint.temperature}
     llm: LLM = OpenAILike(
-        model=endpoint.model or ChatClient.open(text).model,
+        model=endpoint.model or only_model(endpoint),
         api_base=endpoint.base_url,
         api_key=endpoint.api_key,
         is_chat_model=True,

@@ -77,7 +77,7 @@ class _OpenCall:
         """Account for the call, once it is over."""
         if self.wraps:
             return
-        reply = self.answer.reply(closed=closed)
+        reply = self.answer.reply(closed=closed, failing=False)
         if self.asking is not None:
             self.asking.settle(reply)
             return

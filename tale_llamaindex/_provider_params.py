@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -11,6 +10,7 @@ from tale_core.models.providers import (
     base_controls,
     claude_controls,
     claude_thinking,
+    forces_tool,
     gemini_controls,
     openai_controls,
     server_body,
@@ -18,6 +18,8 @@ from tale_core.models.providers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from llama_index.core.llms import LLM
 
     from tale_core.models.model_families import Provider
@@ -29,19 +31,19 @@ if TYPE_CHECKING:
 _NAMELESS = "unknown"  # what LlamaIndex calls the model of an LLM that names none
 
 
-class Request(NamedTuple):
+class ConfiguredLLM(NamedTuple):
     """An LLM and the arguments of one call."""
 
     llm: LLM
     arguments: Mapping[str, Any]
 
     def base(self, provider: Provider | None) -> NativeControls:
-        """Return what is known about the model as it comes, asked with a provider's parameters."""
+        """Return what is known about the model's defaults, asked with a provider's parameters."""
         name = self.llm.metadata.model_name
         return base_controls(type(self.llm).__name__ if name == _NAMELESS else name, provider)
 
     def get(self, name: str, field: str | None = None) -> Any:
-        """Return an argument, or else what stands under that name in the LLM's extra arguments or its field."""
+        """Return an argument, or else the LLM's extra argument of that name, or its field."""
         extra = getattr(self.llm, "additional_kwargs", None) or {}
         default = getattr(self.llm, name if field is None else field, None)
         return self.arguments.get(name, extra.get(name, default))
@@ -64,19 +66,19 @@ class Wanted(NamedTuple):
 
 
 Written: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
-"""Fields to change in a copy of the LLM, because they would go before the arguments; and the arguments."""
+"""Fields to change in a copy of the LLM, because they would override the arguments; and the arguments."""
 
 
-class Dialect(NamedTuple):
+class ProviderParams(NamedTuple):
     """The reasoning controls of one kind of class."""
 
-    read: Callable[[Request], NativeControls]
+    read: Callable[[ConfiguredLLM], NativeControls]
     """Returns the facts about a request."""
-    write: Callable[[Request, Wanted], Written]
+    write: Callable[[ConfiguredLLM, Wanted], Written]
     """Returns what to ask the LLM with."""
 
 
-def dialect_of(llm: LLM, server: Server | None = None) -> Dialect:
+def params_of(llm: LLM, server: Server | None = None) -> ProviderParams:
     """Return how a class spells its reasoning controls.
 
     Args:
@@ -94,27 +96,27 @@ def dialect_of(llm: LLM, server: Server | None = None) -> Dialect:
             f"reasoning_control={server!r} needs a class that speaks to an OpenAI-compatible server, such as "
             f"OpenAILike; got {type(llm).__name__}"
         )
-    return Dialect(_read_server, partial(_write_server, server))
+    return ProviderParams(_read_server, partial(_write_server, server))
 
 
 # Classes without a known reasoning control: a temperature and a cap are passed where the class has fields of
 # these names.
 
 
-def _read_unknown(request: Request) -> NativeControls:
+def _read_unknown(request: ConfiguredLLM) -> NativeControls:
     return request.base(None)
 
 
-def _write_unknown(request: Request, wanted: Wanted) -> Written:
+def _write_unknown(request: ConfiguredLLM, wanted: Wanted) -> Written:
     fields = type(request.llm).model_fields
     plain = {name: value for name, value in wanted.plain().items() if name in fields}
     return {}, {**request.arguments, **plain}
 
 
-# OpenAI. In chat completions fields and extra arguments go before the arguments of a call.
+# OpenAI. In chat completions, fields and extra arguments override the arguments of a call.
 
 
-def _read_openai(request: Request) -> NativeControls:
+def _read_openai(request: ConfiguredLLM) -> NativeControls:
     return openai_controls(
         request.base("openai"),
         effort=getattr(request.llm, "reasoning_effort", None) or request.get("reasoning_effort"),
@@ -123,7 +125,7 @@ def _read_openai(request: Request) -> NativeControls:
     )
 
 
-def _write_openai(request: Request, wanted: Wanted) -> Written:
+def _write_openai(request: ConfiguredLLM, wanted: Wanted) -> Written:
     ours = wanted.plain()
     if wanted.setting.native:
         ours["reasoning_effort"] = wanted.setting.value
@@ -143,12 +145,12 @@ def _unblocked(llm: LLM, ours: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _read_responses(request: Request) -> NativeControls:
+def _read_responses(request: ConfiguredLLM) -> NativeControls:
     reasoning = request.get("reasoning", "reasoning_options") or {}
     return openai_controls(request.base("openai"), effort=reasoning.get("effort"), tools=False, responses=True)
 
 
-def _write_responses(request: Request, wanted: Wanted) -> Written:
+def _write_responses(request: ConfiguredLLM, wanted: Wanted) -> Written:
     arguments = {**request.arguments, **wanted.plain("max_output_tokens")}
     if wanted.setting.native:
         reasoning = request.get("reasoning", "reasoning_options") or {}
@@ -159,18 +161,17 @@ def _write_responses(request: Request, wanted: Wanted) -> Written:
 # Anthropic.
 
 
-def _read_claude(request: Request) -> NativeControls:
-    choice = request.arguments.get("tool_choice")
+def _read_claude(request: ConfiguredLLM) -> NativeControls:
     return claude_controls(
         request.base("anthropic"),
         thinking=request.get("thinking", "thinking_dict"),
         effort=(request.get("output_config") or {}).get("effort"),
         max_tokens=request.get("max_tokens"),
-        forced_tool=isinstance(choice, Mapping) and choice.get("type") in {"any", "tool"},
+        forced_tool=forces_tool(request.arguments),
     )
 
 
-def _write_claude(request: Request, wanted: Wanted) -> Written:
+def _write_claude(request: ConfiguredLLM, wanted: Wanted) -> Written:
     arguments = {**request.arguments, **wanted.plain()}
     if wanted.setting.control == "thinking_budget":
         thinking = request.get("thinking", "thinking_dict")
@@ -181,15 +182,15 @@ def _write_claude(request: Request, wanted: Wanted) -> Written:
     return {}, arguments
 
 
-# Google. Everything stands in one generation config, whose parts replace those of the LLM's own.
+# Google. Everything is in one generation config, whose parts replace those of the LLM's own.
 
 
-def _config(request: Request) -> dict[str, Any]:
+def _config(request: ConfiguredLLM) -> dict[str, Any]:
     own = getattr(request.llm, "_generation_config", None) or {}
     return {**own, **(request.arguments.get("generation_config") or {})}
 
 
-def _read_gemini(request: Request) -> NativeControls:
+def _read_gemini(request: ConfiguredLLM) -> NativeControls:
     thinking = _config(request).get("thinking_config") or {}
     level = thinking.get("thinking_level")
     return gemini_controls(
@@ -199,7 +200,7 @@ def _read_gemini(request: Request) -> NativeControls:
     )
 
 
-def _write_gemini(request: Request, wanted: Wanted) -> Written:
+def _write_gemini(request: ConfiguredLLM, wanted: Wanted) -> Written:
     config = {**(request.arguments.get("generation_config") or {}), **wanted.plain("max_output_tokens")}
     if wanted.setting.native:
         budget = wanted.setting.control == "thinking_budget"
@@ -215,21 +216,21 @@ def _write_gemini(request: Request, wanted: Wanted) -> Written:
 # Servers.
 
 
-def _read_server(request: Request) -> NativeControls:
+def _read_server(request: ConfiguredLLM) -> NativeControls:
     return server_controls(request.base(None).model)
 
 
-def _write_server(server: Server, request: Request, wanted: Wanted) -> Written:
+def _write_server(server: Server, request: ConfiguredLLM, wanted: Wanted) -> Written:
     ours = wanted.plain()
     if wanted.setting.native:
         ours["extra_body"] = server_body(server, request.get("extra_body"), wanted.setting)
     return _unblocked(request.llm, ours), {**request.arguments, **ours}
 
 
-_UNKNOWN = Dialect(_read_unknown, _write_unknown)
+_UNKNOWN = ProviderParams(_read_unknown, _write_unknown)
 _BY_CLASS = {
-    "OpenAI": Dialect(_read_openai, _write_openai),
-    "OpenAIResponses": Dialect(_read_responses, _write_responses),
-    "Anthropic": Dialect(_read_claude, _write_claude),
-    "GoogleGenAI": Dialect(_read_gemini, _write_gemini),
+    "OpenAI": ProviderParams(_read_openai, _write_openai),
+    "OpenAIResponses": ProviderParams(_read_responses, _write_responses),
+    "Anthropic": ProviderParams(_read_claude, _write_claude),
+    "GoogleGenAI": ProviderParams(_read_gemini, _write_gemini),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.prompts import ChatPromptTemplate
 
+from tale_core.models.providers import forces_tool
 from tale_llamaindex._calls import Request
 from tale_llamaindex._convert import to_messages
 from tale_llamaindex._observer import OBSERVER
@@ -163,7 +164,7 @@ class Turns:
             The turn; None where the call is to be made as it is: nobody asks anything, a tool is forced, the
             budget is in the prompt already, or a turn goes on whose beginning was never seen.
         """
-        forced = kwargs.pop(FORCED, False) or _forces(kwargs.get("tool_choice"))
+        forced = kwargs.pop(FORCED, False) or forces_tool(kwargs)
         if conversation is None or forced or not conversation.text.strip() or _asked_already(conversation):
             return None
         query = _query.get()
@@ -198,13 +199,6 @@ def _asks(message: ChatMessage) -> bool:
 def _asked_already(conversation: Conversation) -> bool:
     """Return whether somebody else asks this under a budget: a flow, a synthesizer, a query transform."""
     return caller() is not None or asking_in(conversation.text, None) is not None
-
-
-def _forces(choice: Any) -> bool:
-    """Return whether a ``tool_choice`` makes the model call a tool."""
-    if isinstance(choice, dict):
-        choice = choice.get("type", "any")
-    return choice not in {None, "auto", "none"} if isinstance(choice, str | None) else False
 
 
 def _template_end(llm: LLM, prompt: str) -> str:

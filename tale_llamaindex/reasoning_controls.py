@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tale_core.models.providers import named_server
 from tale_core.models.reasoning_controls import ReasoningControl, check_reasoning_control, choose, quiet
-from tale_llamaindex._provider_params import Request, Wanted, dialect_of
+from tale_llamaindex._provider_params import ConfiguredLLM, Wanted, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +42,8 @@ class ModelControls:
     def __init__(self, llm: LLM, reasoning_control: str = "auto") -> None:
         self.llm = llm
         self._reasoning_control: ReasoningControl = check_reasoning_control(reasoning_control)
-        self._dialect = dialect_of(llm, named_server(self._reasoning_control))
-        check_reasoning_control(reasoning_control, self._dialect.read(Request(llm, {})))
+        self._params = params_of(llm, named_server(self._reasoning_control))
+        check_reasoning_control(reasoning_control, self._params.read(ConfiguredLLM(llm, {})))
         self._copies: dict[str, LLM] = {}
 
     def control(self, arguments: Mapping[str, Any]) -> ChooseControl:
@@ -52,7 +52,7 @@ class ModelControls:
         Args:
             arguments: What the caller passes to the LLM with this call.
         """
-        controls = self._dialect.read(Request(self.llm, arguments))
+        controls = self._params.read(ConfiguredLLM(self.llm, arguments))
 
         def decide(budget: int) -> ControlSetting:
             return choose(budget, controls, self._reasoning_control)
@@ -76,11 +76,11 @@ class ModelControls:
         Args:
             call: The call; its temperature and its output cap are sent as far as the LLM takes them.
         """
-        setting = quiet(self._dialect.read(Request(self.llm, {})), call.max_tokens)
+        setting = quiet(self._params.read(ConfiguredLLM(self.llm, {})), call.max_tokens)
         return self._with(Wanted(setting, setting.cap, call.temperature if setting.temperature else None), {})
 
     def _with(self, wanted: Wanted, arguments: Mapping[str, Any]) -> tuple[LLM, dict[str, Any]]:
-        fields, new_arguments = self._dialect.write(Request(self.llm, arguments), wanted)
+        fields, new_arguments = self._params.write(ConfiguredLLM(self.llm, arguments), wanted)
         if not fields:
             return self.llm, new_arguments
         # A copy may open a client of its own, so it is kept; it is known by what is changed in it.

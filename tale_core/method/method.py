@@ -52,7 +52,7 @@ class MethodOptions(TypedDict, total=False):
     of such a server. The accounts say which control was used, and why."""
     style: str | Strategy | None
     """Another name of ``strategy``."""
-    profile: Calibration | str | Path | None
+    profile: Calibration | str | Path | Mapping[str, Any] | None
     """The former name of ``calibration``."""
     knobs: ReasoningControl
     """The former name of ``reasoning_control``."""
@@ -103,6 +103,7 @@ class TaleMethod:
         calibration: What was measured about the model, or the path of it; fills in what is None above. None for
             the one shipped for ``model_name``, if any.
         model_name: The name of the model that will be asked, as far as it is known.
+        **former: Options under their former names; see `MethodOptions`.
 
     Raises:
         UnknownStrategyError: No strategy of that name.
@@ -119,7 +120,12 @@ class TaleMethod:
         language: str = "auto",
         calibration: Calibration | str | Path | None = None,
         model_name: str | None = None,
+        **former: Any,
     ) -> None:
+        if former:  # style=, profile=
+            renamed = current_options(former, owner="TaleMethod")
+            strategy = renamed.get("strategy", strategy)
+            calibration = renamed.get("calibration", calibration)
         found = _calibration(calibration, model_name)
         if estimator is None and found is not None:
             estimator = _measured_estimator(found)

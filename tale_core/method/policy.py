@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -69,6 +69,14 @@ class BudgetPolicy(Record):
     """What an exception of the estimator leads to; ``raise`` passes it on unchanged."""
     retries: int = Field(default=1, ge=0, le=10)
     """How often one question may be asked again."""
+
+    def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
+        if unnamed:  # the most natural guess, BudgetPolicy(30), deserves more than Python's own message
+            raise InvalidValueError(
+                f"BudgetPolicy takes its values by name, got {unnamed[0]!r}; write BudgetPolicy(floor=30, "
+                "ceiling=800), or pass a fixed budget as estimator="
+            )
+        super().__init__(**fields)
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

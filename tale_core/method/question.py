@@ -14,7 +14,7 @@ from tale_core.method.plan import SELF, Answer, Plan, observe
 from tale_core.prompts.strategies import correction
 from tale_core.protocols import SelfBudgeting
 from tale_core.tokens import estimate_usage, usage_of
-from tale_core.types import Budget, ControlSetting, Estimate, Framing
+from tale_core.types import Budget, ControlSetting, Estimate, Framing, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tale_core.method.calibration import CalibrationPoint
     from tale_core.method.policy import BudgetPolicy
     from tale_core.protocols import Estimator, Learner, Strategy
-    from tale_core.types import ChooseControl, Flow, ModelCall, ModelReply, Role, Usage
+    from tale_core.types import ChooseControl, Flow, ModelCall, ModelReply, Role
 
 # A budget below the model's elastic range costs more than a larger one, so a retry doubles it.
 _RETRY_FACTOR = 2
@@ -184,7 +184,7 @@ class QuestionRun:
         return Answer(
             plan=plan,
             reply=reply,
-            reason_usage=usage,
+            reason_usage=Usage(source=usage.source) if reply.cached else usage,
             estimate_usage=self.estimate_cost(),
             observed=observations,
             events=tuple(self._departures),
@@ -347,7 +347,8 @@ class QuestionRun:
         )
 
     def _note_estimate(self, call: ModelCall, reply: ModelReply) -> None:
-        self._estimates.append((call, reply))
+        if not reply.cached:
+            self._estimates.append((call, reply))
         self._note_usage(call.role, usage_of(call, reply), reply)
 
     def _note_usage(self, role: Role, usage: Usage, reply: ModelReply, plan: Plan | None = None) -> None:
@@ -357,7 +358,7 @@ class QuestionRun:
             UsageEvent(
                 question_id=self.question_id,
                 role=role,
-                usage=usage,
+                usage=Usage(source=usage.source) if reply.cached else usage,
                 budget=None if plan is None else plan.budget.tokens,
                 strategy=None if plan is None else plan.strategy,
                 model=reply.model,

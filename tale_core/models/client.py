@@ -21,15 +21,16 @@ from tale_core.errors import (
 from tale_core.models.model_strings import OPENAI_URL, SERVER_KEY, ModelString, resolve_model, shown_address
 from tale_core.models.providers import base_controls
 from tale_core.models.reasoning_controls import LEVELS, choose, quiet
-from tale_core.parsing import strip_thinking
-from tale_core.types import ControlSetting, FinishReason, ModelReply, Usage
+from tale_core.models.replies import concluded, read_ending, read_usage, visible
+from tale_core.types import ControlSetting, ModelReply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from typing_extensions import Self
 
     from tale_core.local.catalogue import WeightsFile
+    from tale_core.models.model_strings import Endpoint
     from tale_core.models.reasoning_controls import NativeControls
     from tale_core.types import ModelCall
 
@@ -38,13 +39,7 @@ Streamed: TypeAlias = str | ModelReply
 
 _NO_KEY = "none"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-_FINISH: Mapping[str | None, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
+_LISTING_TIMEOUT = 10.0  # seconds, without retries: a server that works lists its models at once
 
 
 class ChatClient:
@@ -196,14 +191,7 @@ class ChatClient:
                         yield piece
         if last is None:
             raise UnexpectedReplyError(f"{self.address} closed the stream without an answer; try again")
-        yield ModelReply(
-            text=_visible("".join(pieces)),
-            usage=read_usage(usage),
-            finish_reason=_FINISH.get(finish),
-            model=last.model or self.model,
-            seconds=time.perf_counter() - started,
-            native=last,
-        )
+        yield self._answered("".join(pieces), usage, finish, started, last)
 
     @property
     def address(self) -> str:
@@ -273,14 +261,18 @@ class ChatClient:
             raise UnexpectedReplyError(
                 f"{self.address} answered without a choice; check that it is an OpenAI-compatible chat API"
             )
-        message = choices[0].message
+        text = choices[0].message.content or choices[0].message.refusal or ""
+        return self._answered(text, completion.usage, choices[0].finish_reason, started, completion)
+
+    def _answered(self, text: str, usage: Any, finish: str | None, started: float, native: Any) -> ModelReply:
+        reason, measured = concluded(read_ending(finish), read_usage(usage))
         return ModelReply(
-            text=_visible(message.content or message.refusal or ""),
-            usage=read_usage(completion.usage),
-            finish_reason=_FINISH.get(choices[0].finish_reason),
-            model=completion.model or self.model,
+            text=visible(text),
+            usage=measured,
+            finish_reason=reason,
+            model=native.model or self.model,
             seconds=time.perf_counter() - started,
-            native=completion,
+            native=native,
         )
 
     # Proxy settings of the environment are for the world outside: a server on this machine is reached directly.
@@ -301,7 +293,7 @@ class ChatClient:
             return self._aclients[loop]
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, timeout: float | None = None) -> Iterator[None]:
         """Turn a connection that fails into an error that says what to do; all other errors pass."""
         import httpx  # noqa: PLC0415  # the SDK's own transport
 
@@ -309,7 +301,7 @@ class ChatClient:
             yield
         except (self._sdk.APITimeoutError, httpx.TimeoutException) as exc:
             raise ServerError(
-                f"{self.address} did not answer within {self._options['timeout']:g} seconds; "
+                f"{self.address} did not answer within {timeout or self._options['timeout']:g} seconds; "
                 "give it more time, or send fewer calls at once"
             ) from exc
         except (self._sdk.APIConnectionError, httpx.TransportError) as exc:
@@ -323,9 +315,11 @@ class ChatClient:
         return "check the address and the network, or use the model 'local', which needs neither"
 
     def _only_model(self) -> str:
+        timeout = min(self._options["timeout"], _LISTING_TIMEOUT)
+        client = self._sync().with_options(timeout=timeout, max_retries=0)
         try:
-            with self._translated():
-                names = [one.id for one in self._sync().models.list()]
+            with self._translated(timeout):
+                names = [one.id for one in client.models.list()]
         except self._sdk.APIStatusError as exc:
             raise UnknownModelError(
                 f"{self.address} lists no models (HTTP {exc.status_code}); check that the address ends in /v1 "
@@ -337,21 +331,19 @@ class ChatClient:
         return str(names[0])
 
 
-def _visible(text: str) -> str:
-    return strip_thinking(text).strip()
-
-
-def read_usage(usage: Any) -> Usage | None:
-    """Read what a provider measured; None when it reported nothing.
+def only_model(endpoint: Endpoint) -> str:
+    """Return the name of the only model that a server has; waits 10 seconds for it, and asks once.
 
     Args:
-        usage: The ``usage`` of a chat completion, as the ``openai`` SDK gives it.
+        endpoint: The server.
+
+    Raises:
+        ServerError: The server does not answer.
+        UnknownModelError: It lists no model, or several.
+        MissingExtraError: ``openai`` is not installed.
     """
-    if usage is None:
-        return None
-    details = usage.completion_tokens_details
-    return Usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        reasoning_tokens=None if details is None else details.reasoning_tokens,
-    )
+    client = ChatClient(endpoint.base_url, "", api_key=endpoint.api_key)
+    try:
+        return client._only_model()  # noqa: SLF001  # of this module
+    finally:
+        client.close()

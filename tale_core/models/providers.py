@@ -1,7 +1,7 @@
 """From what a caller set on a model to the facts about its thinking, one provider after the other; pure.
 
 Each adapter reads its own classes and writes their parameters; what the values mean is the same in all
-frameworks and stands here.
+frameworks, and is decided here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ SERVERS: tuple[Server, ...] = get_args(Server)
 _CLAUDE_MINIMUM = (
     1024  # reference of thinking.budget_tokens, Anthropic, 2026-11: "at least 1024, below max_tokens"
 )
+_FREE = ("", "auto", "none")  # tool choices that leave the model free to answer in words
 # From gpt-5.2 on, chat completions answer "Function tools with reasoning_effort are not supported ... use
 # /v1/responses" (openai/openai-openapi issue 541; LibreChat issue 14231; 2026).
 _TOOLS_EXCLUDE_EFFORT = re.compile(r"(?:.*/)?gpt-(?:5\.[2-9]|[6-9]).*")
@@ -63,9 +64,23 @@ def base_controls(
 def _thinks(calibration: Mapping[str, Any], levels: tuple[str, ...], default: str | None) -> bool | None:
     if default is not None:
         return default != "none"
-    if "none" in levels:  # then thinking may well be off until somebody asks for it
+    if "none" in levels:  # then thinking may well be off by default
         return None
     return True if levels else calibration.get("reasoning_output")
+
+
+def forces_tool(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a request makes the model call a tool, in any provider's spelling.
+
+    Args:
+        arguments: The request's parameters; ``tool_choice`` and ``function_call`` decide.
+    """
+    choice = arguments.get("tool_choice")
+    if choice is None:
+        choice = arguments.get("function_call")
+    if isinstance(choice, Mapping):  # {"type": "auto"}, or Bedrock's {"auto": {}}
+        choice = choice.get("type") or next(iter(choice), None)
+    return choice is not None and choice is not False and choice not in _FREE
 
 
 def at_effort(controls: NativeControls, effort: str | None) -> NativeControls:

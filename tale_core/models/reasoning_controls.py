@@ -1,11 +1,10 @@
 """Reasoning controls: which control carries a budget, and what it is set to.
 
 A model that thinks before it answers does not keep "use less than N tokens": asked so, it may cost more than
-when it is simply asked (o3-mini: 678 output tokens against 602, at about the same accuracy, arXiv
-2412.18547). Its own reasoning control is the better control: an effort level, or a thinking budget in tokens.
-This file
-decides, purely: given the facts about a model (`NativeControls`) and a budget, the `ControlSetting`. Adapters
-gather the facts and spell the setting in the parameters of a class.
+when it is simply asked (o3-mini: 678 output tokens against 602, at about the same accuracy, arXiv 2412.18547).
+What works is its own reasoning control: an effort level, or a thinking budget in tokens. This file chooses the
+`ControlSetting` from the facts about a model (`NativeControls`) and a budget. Adapters gather the facts and
+write the setting into the parameters of a class.
 
 One rule holds everywhere: thinking is only ever turned down. A model that does not think as it is set up is
 never made to, and a level or budget that the caller chose, or the provider's default, is a ceiling.
@@ -65,7 +64,7 @@ class NativeControls(Record):
     temperature: Literal["always", "quiet", "never"] = "always"
     """Whether it accepts a temperature: ``quiet`` means only while it does not think."""
     obstacle: str = ""
-    """What rules the reasoning control out in this request, in words."""
+    """Why the reasoning control cannot be used in this request."""
 
 
 def prompt_control(budget: int) -> ControlSetting:

@@ -148,3 +148,8 @@ def test_a_policy_asks_again_only_where_one_of_its_actions_says_so(field: str) -
 def test_a_policy_survives_json() -> None:
     policy = BudgetPolicy(floor=60, fallback=100, on_truncation="retry")
     assert BudgetPolicy.model_validate_json(policy.model_dump_json()) == policy
+
+
+def test_values_without_a_name_are_answered_with_how_to_name_them() -> None:
+    with pytest.raises(InvalidValueError, match=r"by name, got 30; write BudgetPolicy\(floor=30"):
+        BudgetPolicy(30)

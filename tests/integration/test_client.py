@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from http.server import HTTPServer as PlainServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import openai
 import pytest
 from werkzeug.wrappers import Response
@@ -20,6 +21,8 @@ from tale_core.errors import ServerError, UnexpectedReplyError, UnknownModelErro
 from tale_core.local import LocalServer, ServerSettings
 from tale_core.models.client import ChatClient
 from tale_core.types import ControlSetting, Message, ModelCall, ModelReply, Usage
+from tale_langchain._models import open_model
+from tale_llamaindex._models import open_llm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,6 +325,36 @@ def test_the_only_model_of_a_server_needs_no_name(httpserver: HTTPServer) -> Non
     client = ChatClient.open(httpserver.url_for(""))
     assert client.model == "one"
     assert repr(client) == f"<ChatClient one at {httpserver.url_for('/v1')}>"
+
+
+def opened_by(framework: str, url: str) -> Any:
+    opener = {"core": ChatClient.open, "langchain": open_model, "llamaindex": open_llm}[framework]
+    return opener(url)
+
+
+@pytest.mark.parametrize("framework", ["core", "langchain", "llamaindex"])
+def test_a_server_is_asked_once_for_its_only_model(framework: str, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/v1/models").respond_with_data("", status=503)
+    with pytest.raises(UnknownModelError, match="HTTP 503"):
+        opened_by(framework, httpserver.url_for("/v1"))
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize("framework", ["core", "langchain", "llamaindex"])
+def test_a_server_has_ten_seconds_to_list_its_models(
+    framework: str, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    send = httpx.Client.send
+
+    def recorded(self: httpx.Client, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        seen.append(request.extensions["timeout"])
+        return send(self, request, **kwargs)
+
+    monkeypatch.setattr(httpx.Client, "send", recorded)
+    httpserver.expect_request("/v1/models").respond_with_json({"data": [{"id": "one"}]})
+    opened_by(framework, httpserver.url_for("/v1"))
+    assert [{*timeout.values()} for timeout in seen] == [{10.0}]
 
 
 @pytest.mark.parametrize(("names", "said"), [(("a", "b"), "has the models a, b"), ((), "lists no model")])

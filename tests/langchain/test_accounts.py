@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
@@ -262,3 +263,20 @@ async def test_no_estimate_leads_to_a_budget_that_cannot_be(every_way: dict[str,
     for way in ("invoke", "astream"):
         budget = (await every_way[way](tale, QUESTION)).response_metadata["tale"]["budget"]
         assert budget is None or 16 <= budget <= 4096
+
+
+def test_answers_from_a_cache_cost_nothing(handler: TALECallbackHandler) -> None:
+    answer = "Four times twelve eggs are forty eight eggs in all so 48"
+    model = ScriptedChatModel(ScriptedModel(estimate="[[40]]", reason=answer), cache=InMemoryCache())
+    policy = BudgetPolicy(on_collapse="raise")  # the answer is judged by its length, not by what was paid
+    tale = TALERunnable(model, policy=policy)
+    first, again = (tale.invoke(QUESTION, {"callbacks": [handler]}) for _ in range(2))
+    assert len(model.sent) == 2
+    paid = [call.usage.total_tokens for call in handler.ledger.calls]
+    assert len(paid) == 4
+    assert [*map(bool, paid)] == [True, True, False, False]
+    assert first.response_metadata["tale"]["reason_usage"]["output_tokens"] == len(answer.split())
+    accounts = again.response_metadata["tale"]
+    assert (accounts["budget"], accounts["estimate_usage"]) == (40, None)
+    assert accounts["reason_usage"]["output_tokens"] == 0
+    assert accounts["events"] == first.response_metadata["tale"]["events"]

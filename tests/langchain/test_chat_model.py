@@ -342,7 +342,7 @@ def test_copies_work_like_the_original(duplicate: Any) -> None:
 @pytest.mark.parametrize(
     ("build", "error", "said"),
     [
-        (lambda model: ChatTALE(model, budget=40), InvalidValueError, "budget: no such field"),
+        (lambda model: ChatTALE(model, budget=40), InvalidValueError, "a fixed budget is estimator=40"),
         (lambda model: ChatTALE(model, estimator=0), InvalidValueError, "0"),
         (lambda model: ChatTALE(model, strategy="tail"), InvalidValueError, "did you mean 'tale'"),
         (

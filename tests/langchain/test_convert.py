@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolCall
 
-from tale_langchain._convert import finish_reason_of, to_reply, usage_of
+from tale_langchain._convert import to_reply
 
+PROMPT = [HumanMessage("How many eggs are in four dozen?")]
 CALL: ToolCall = {"name": "count", "args": {}, "id": "1", "type": "tool_call"}
 
 
@@ -37,7 +38,7 @@ CALL: ToolCall = {"name": "count", "args": {}, "id": "1", "type": "tool_call"}
     ],
 )
 def test_the_reason_to_stop_is_read_in_every_providers_spelling(metadata: dict[str, Any], reason: Any) -> None:
-    assert finish_reason_of(AIMessage("48", response_metadata=metadata)) == reason
+    assert to_reply(AIMessage("48", response_metadata=metadata), PROMPT).finish_reason == reason
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_the_reason_to_stop_is_read_in_every_providers_spelling(metadata: dict[s
     [({"finish_reason": "stop"}, "tool_calls"), ({}, "tool_calls"), ({"finish_reason": "length"}, "length")],
 )
 def test_a_tool_call_is_one_whatever_the_provider_calls_it(metadata: dict[str, Any], reason: str) -> None:
-    assert finish_reason_of(AIMessage("", tool_calls=[CALL], response_metadata=metadata)) == reason
+    message = AIMessage("", tool_calls=[CALL], response_metadata=metadata)
+    assert to_reply(message, PROMPT).finish_reason == reason
 
 
 @pytest.mark.parametrize(
@@ -71,16 +73,18 @@ def test_thinking_tokens_that_are_not_reported_are_unknown_and_not_zero(
             "output_token_details": details,
         },
     )
-    usage = usage_of(message)
+    usage = to_reply(message, PROMPT).usage
     assert usage is not None
     assert (usage.output_tokens, usage.reasoning_tokens, usage.source) == (9, reasoning, "measured")
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"total_cost": 0}, {"input_tokens": 3, "total_tokens": 3}])
-def test_a_usage_without_its_counts_is_none(usage: Any) -> None:
+def test_a_usage_without_its_counts_is_estimated(usage: Any) -> None:
     message = AIMessage("48")
     message.usage_metadata = usage
-    assert usage_of(message) is None
+    counted = to_reply(message, PROMPT).usage
+    assert counted is not None
+    assert counted.source == "estimated"
 
 
 def test_text_is_read_from_blocks_without_the_thinking() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
@@ -143,3 +144,13 @@ async def test_tokens_that_nobody_reports_are_estimated() -> None:
 def test_what_cannot_be_meant_fails_at_once(arguments: Any, said: str) -> None:
     with pytest.raises(InvalidValueError, match=said):
         TokenLimitMiddleware(**arguments)
+
+
+def test_an_answer_from_a_cache_takes_nothing_of_a_limit() -> None:
+    model = ScriptedChatModel(ScriptedModel(reason="Nothing at all."), cache=InMemoryCache())
+    taken = []
+    for _ in range(2):
+        agent = create_agent(model, middleware=[limit := TokenLimitMiddleware(run_limit=1000)])
+        messages = agent.invoke({"messages": [("user", "Is there anything?")]})["messages"]
+        taken.append(limit._tokens(messages))
+    assert taken[0] > taken[1] == 0

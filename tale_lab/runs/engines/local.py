@@ -24,7 +24,7 @@ class LocalEngine:
 
     Example:
         >>> from tale_core import search_budget
-        >>> from tale_core.evaluation import Store
+        >>> from tale_lab.results.store import Store
         >>> from tale_core.testing import ScriptedModel
         >>> def search():
         ...     return search_budget("3 + 4?", lambda text: "7" in text, method="halving")
