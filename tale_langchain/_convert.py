@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
@@ -16,8 +16,10 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 
+from tale_core.accounts.tokens import estimate_usage
 from tale_core.errors import InvalidValueError, UnexpectedReplyError
 from tale_core.models.replies import read_ending, read_usage, to_model_reply
+from tale_core.types import Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
@@ -142,20 +144,35 @@ def to_reply(
     """
     if not isinstance(message, AIMessage):
         raise _unexpected(message)
-    metadata, usage = message.response_metadata, dict(message.usage_metadata or ())
+    metadata = message.response_metadata
+    reported: Mapping[str, Any] = message.usage_metadata or {}
     return to_model_reply(
         text_of(message),
         prompt=map(text_of, prompt),
         written=lambda: _written(message),
         ending=_ending(message),
-        usage=read_usage(usage),
+        usage=read_usage(reported),
         calls_tools=bool(message.tool_calls),
         ended=ended,
         model=metadata.get("model_name") or metadata.get("model"),
         seconds=seconds,
-        cached=usage.get("total_cost") == 0,  # LangChain's mark of a cache hit
+        cached=reported.get("total_cost") == 0,  # how LangChain marks what its cache gave
         native=message,
     )
+
+
+def paid_usage(message: AIMessage, prompt: Sequence[BaseMessage]) -> Usage:
+    """Return what a message cost, even one that its provider broke off: measured, or else estimated.
+
+    Args:
+        message: What the model answered.
+        prompt: What it was asked.
+    """
+    reported: Mapping[str, Any] = message.usage_metadata or {}
+    if reported.get("total_cost") == 0:  # how LangChain marks what its cache gave
+        return Usage()
+    measured = read_usage(reported)
+    return estimate_usage([*map(text_of, prompt)], _written(message)) if measured is None else measured
 
 
 def _ending(message: AIMessage) -> Ending | None:

@@ -11,8 +11,7 @@ from langgraph.channels.untracked_value import UntrackedValue
 from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the state's types
 
 from tale_core.errors import InvalidValueError, TokenLimitExceededError
-from tale_core.types import Usage
-from tale_langchain._convert import to_reply
+from tale_langchain._convert import paid_usage
 from tale_langchain._run_callbacks import atell, tell
 
 if TYPE_CHECKING:
@@ -148,9 +147,9 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
     def _tokens(self, messages: Sequence[BaseMessage]) -> int:
         """Return what the last model call took, its share of estimating included."""
         at = next(at for at in reversed(range(len(messages))) if isinstance(messages[at], AIMessage))
-        reply = to_reply(messages[at], messages[:at])
-        assert reply.usage is not None  # noqa: S101  # measured, or else estimated
-        usage = Usage() if reply.cached else reply.usage
+        message = messages[at]
+        assert isinstance(message, AIMessage)  # noqa: S101  # just found
+        usage = paid_usage(message, messages[:at])
         estimate = messages[at].response_metadata.get("tale", {}).get("estimate_usage") or {}
         if self.count == "output":
             return usage.output_tokens + int(estimate.get("output_tokens", 0))

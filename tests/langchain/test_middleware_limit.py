@@ -13,10 +13,10 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from tale_core import InvalidValueError
-from tale_core.errors import TokenLimitExceededError
+from tale_core.errors import ServerError, TokenLimitExceededError
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply
-from tale_langchain import TALEMiddleware, TokenLimitMiddleware
+from tale_langchain import TALEMiddleware, TALERunnable, TokenLimitMiddleware
 from tale_langchain.testing import ScriptedChatModel
 
 both = pytest.mark.parametrize("asynchronous", [False, True])
@@ -154,3 +154,18 @@ def test_an_answer_from_a_cache_takes_nothing_of_a_limit() -> None:
         messages = agent.invoke({"messages": [("user", "Is there anything?")]})["messages"]
         taken.append(limit._tokens(messages))
     assert taken[0] > taken[1] == 0
+
+
+def test_an_answer_that_the_provider_broke_off_is_counted_too() -> None:
+    usage = {"input_tokens": 30, "output_tokens": 10, "total_tokens": 40}
+    broken: Any = AIMessage("Noth", usage_metadata=usage, response_metadata={"finish_reason": "error"})
+    model = ScriptedChatModel(ScriptedModel(ModelReply(text="", native=broken)))
+    agent: Any = create_agent(model, middleware=[limit := TokenLimitMiddleware(run_limit=1000)])
+    assert limit._tokens(agent.invoke({"messages": [("user", "Is there anything?")]})["messages"]) == 40
+
+
+def test_an_answer_that_the_provider_broke_off_is_no_answer_under_a_budget() -> None:
+    broken: Any = AIMessage("upstream error 5", response_metadata={"finish_reason": "error"})
+    model = ScriptedChatModel(ScriptedModel(reason=ModelReply(text="", native=broken)))
+    with pytest.raises(ServerError, match="ended the answer with an error"):
+        TALERunnable(model, estimator=40).invoke("How much is 3 + 4?")
