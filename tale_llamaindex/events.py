@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
 
 if TYPE_CHECKING:
     from llama_index_instrumentation.dispatcher import Dispatcher
+
+    from tale_core.accounts.ledger import Ledger
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -94,10 +96,16 @@ def heard() -> bool:
     """Return whether an attached event handler may want TALE's events."""
     dispatcher: Dispatcher | None = _dispatcher
     while dispatcher is not None:
-        if any(not isinstance(one, PassingOver | NullEventHandler) for one in dispatcher.event_handlers):
-            return True
+        for one in dispatcher.event_handlers:
+            if not isinstance(one, PassingOver | NullEventHandler):
+                return True
         dispatcher = dispatcher.parent if dispatcher.propagate else None
     return False
+
+
+def hears_events(ledger: Ledger) -> bool:
+    """Return whether an attached event handler owns the ledger, so that it hears of every record anyway."""
+    return ledger in [getattr(handler, "ledger", None) for handler in root_dispatcher.event_handlers]
 
 
 def dispatch(record: Event) -> None:

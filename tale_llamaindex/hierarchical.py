@@ -18,7 +18,7 @@ from tale_core.prompts.strategies import choose_language
 from tale_core.types import Framing
 from tale_llamaindex._division import Ask, divide, portion
 from tale_llamaindex._tracking import Asking
-from tale_llamaindex._wrapped import inner_of
+from tale_llamaindex.llm import inner_of
 from tale_llamaindex.synthesizer import TALESynthesizer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TALEHierarchicalSynthesizer(TALESynthesizer):
         **options: As for `TALESynthesizer`.
 
     Raises:
-        InvalidValueError: ``survey_share`` is not between 0 and 1, or another value that cannot be meant.
+        InvalidValueError: ``survey_share`` is not between 0 and 1, or another invalid value.
 
     Example:
         >>> from tale_core.testing import ScriptedModel

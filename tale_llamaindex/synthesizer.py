@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.async_utils import run_async_tasks
@@ -17,62 +15,44 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
+from tale_core.errors import InvalidValueError
 from tale_core.loop_fairness import turn
 from tale_llamaindex._division import Ask, Chunks, Division, divide
 from tale_llamaindex._models import open_llm
 from tale_llamaindex._setup import Setup
-from tale_llamaindex._tracking import current_asking, framed_before
-from tale_llamaindex._wrapped import inner_of
+from tale_llamaindex._tracking import Asking, QuestionText, asked_here, framed_before, noted
+from tale_llamaindex.llm import inner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.callbacks import CallbackManager
-    from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
     from llama_index.core.schema import NodeWithScore, QueryType
+    from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Calibration
-    from tale_core.method.policy import BudgetPolicy
-    from tale_core.types import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
+    from tale_llamaindex._setup import Options
     from tale_llamaindex._tracking import Question
-
-_planned: ContextVar[Question | None] = ContextVar("tale_planned", default=None)
-
-
-@contextmanager
-def planned(question: Question | None) -> Iterator[None]:
-    """Have synthesizers called inside ask this question as it was planned, rather than plan it again."""
-    token = _planned.set(question)
-    try:
-        yield
-    finally:
-        _planned.reset(token)
 
 
 class TALESynthesizer(BaseSynthesizer):
     """Estimates a budget for each query, and has the answer synthesized under it.
 
-    The budget is divided by response mode: refining gives each call the whole, accumulated answers share it,
-    and in a tree the root has the whole and the leaves share as much.
+    For engines and pipelines that take a ``response_synthesizer``; `TALEQueryEngine` estimates while nodes are
+    retrieved, which takes less time. The budget is divided by response mode: refining gives each call the whole,
+    accumulated answers share it, and in a tree the root has the whole and the leaves share as much.
 
     Args:
         synthesizer: The synthesizer that answers, of any response mode; None for the default, ``compact``.
         llm: The LLM to estimate with, and whose shipped calibration is used; with no synthesizer also the LLM
             that answers. An LLM object, a string as for `TALELLM`, or None for the synthesizer's own.
-        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            calibration's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
-            calibration's or else the defaults. A stream is never asked again.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        **options: ``estimator``, ``policy``, ``strategy``, ``language`` and ``calibration``; see `Options`. A
+            stream is never asked again, whatever the policy.
 
     Raises:
-        InvalidValueError: A value that cannot be meant; its subclasses say which.
+        InvalidValueError: What answers is no synthesizer, an option is unknown, or a value is invalid.
 
     Example:
         >>> from llama_index.core import Document, MockEmbedding, SummaryIndex
@@ -89,14 +69,15 @@ class TALESynthesizer(BaseSynthesizer):
         synthesizer: BaseSynthesizer | None = None,
         *,
         llm: LLMLike = None,
-        estimator: Estimator | LLM | str | int | None = None,
-        policy: BudgetPolicy | None = None,
-        strategy: str | Strategy | None = None,
-        language: str = "auto",
-        calibration: Calibration | str | Path | None = None,
+        **options: Unpack[Options],
     ) -> None:
         if synthesizer is None:
             synthesizer = get_response_synthesizer(llm=open_llm(llm))
+        if not isinstance(synthesizer, BaseSynthesizer):
+            raise InvalidValueError(
+                f"{type(self).__name__} takes a response synthesizer first, got {type(synthesizer).__name__}; "
+                f"an LLM is given as {type(self).__name__}(llm=...)"
+            )
         inner = synthesizer
         super().__init__(
             llm=inner._llm,
@@ -109,35 +90,17 @@ class TALESynthesizer(BaseSynthesizer):
             multimodal=inner._multimodal,
         )
         self._inner = inner
-        self._setup = Setup.of(
-            inner_of(inner._llm if llm is None else open_llm(llm)),
-            estimator=estimator,
-            policy=policy,
-            strategy=strategy,
-            language=language,
-            calibration=calibration,
-        )
+        owner = type(self).__name__
+        estimating = inner_of(inner._llm if llm is None else open_llm(llm))
+        self._setup = Setup.of(estimating, owner=owner, prompt_only=True, **options)
 
     def begin(self, query: str) -> Question | None:
         """Start a query; None where no budget is to be put in: no model is asked, or it carries one already."""
-        before = _planned.get()
-        if before is not None and before.run.question == query:
-            return before
-        if (
-            isinstance(self._inner, NoText | ContextOnly)
-            or current_asking() is not None
-            or framed_before(query)
-        ):
+        if isinstance(self._inner, NoText | ContextOnly) or framed_before(query) is not None:
             return None
-        return self._setup.begin(query)
-
-    def plan(self, question: Question) -> Question:
-        """Estimate the budget of a query, if that has not been done."""
-        return question if question.plan is not None else self._setup.plan(question)
-
-    async def aplan(self, question: Question) -> Question:
-        """Estimate the budget of a query, asynchronously, if that has not been done."""
-        return question if question.plan is not None else await self._setup.aplan(question)
+        if isinstance(query, QuestionText):
+            return query.question
+        return None if isinstance(asked_here(), Asking) else self._setup.begin(query)
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> Any:
         """Answer a query from texts, asked under a budget."""
@@ -207,7 +170,7 @@ class TALESynthesizer(BaseSynthesizer):
         question = self.begin(query)
         if question is None:
             return _method(self._inner, chunks)(query, chunks, **options)
-        division = self._divide(self.plan(question), chunks)
+        division = self._divide(self._setup.plan(question), chunks)
         asks = _advance(division)
         while isinstance(asks, list):
             self._ask_all(asks, options)
@@ -219,7 +182,7 @@ class TALESynthesizer(BaseSynthesizer):
         question = self.begin(query)
         if question is None:
             return await _method(self._inner, chunks, "a")(query, chunks, **options)
-        division = self._divide(await self.aplan(question), chunks)
+        division = self._divide(await self._setup.aplan(question), chunks)
         asks = _advance(division)
         while isinstance(asks, list):
             await asyncio.gather(*(_aask(ask, options) for ask in asks))
@@ -255,7 +218,7 @@ def _ask(ask: Ask, options: dict[str, Any]) -> None:
     """Make one call, and make it again where the policy says so; a stream is handed on as it comes."""
     method = _method(ask.synthesizer, ask.chunks)
     while True:
-        with ask.asking.under_way():
+        with noted(asking=ask.asking):
             ask.response = method(ask.query, ask.chunks, **options)
         if isinstance(ask.response, Generator):
             ask.response = ask.asking.stream(ask.response)
@@ -270,7 +233,7 @@ async def _aask(ask: Ask, options: dict[str, Any]) -> None:
     """Make one call, asynchronously; see `_ask`."""
     method = _method(ask.synthesizer, ask.chunks, "a")
     while True:
-        with ask.asking.under_way():
+        with noted(asking=ask.asking):
             ask.response = await method(ask.query, ask.chunks, **options)
         if isinstance(ask.response, AsyncGenerator):
             ask.response = ask.asking.astream(ask.response)

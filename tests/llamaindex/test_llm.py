@@ -214,7 +214,7 @@ def test_old_turns_are_forgotten() -> None:
     llm = TALELLM(MockLLM(), estimator=40)
     for number in range(300):
         llm.complete(f"How old is number {number}?")
-    assert len(llm._turns._turns) == 256
+    assert len(llm._turns._elsewhere) == 256
 
 
 def test_a_stream_left_early_is_recorded(wrapped: TALELLM, handler: TALEEventHandler) -> None:
