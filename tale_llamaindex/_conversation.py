@@ -1,4 +1,4 @@
-"""One call on a wrapped LLM: where the question stands in it, which user turn it belongs to, how the budget gets in."""
+"""One call on a wrapped LLM: where its question stands, whose user turn it is, how the budget gets in."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class UserTurns:
         self._elsewhere = Plans()
         """Those that began outside any span."""
 
-    def begin(  # noqa: PLR0913, PLR0917  # what makes up a call
+    def begin(
         self,
         setup: Setup,
         conversation: Conversation | None,
@@ -144,8 +144,8 @@ class UserTurns:
             query: The query of the template that the prompt comes from, where the caller knows it.
 
         Returns:
-            The call; None where it is to be made as it is: nobody asks anything, a tool is forced, the budget is
-            in the prompt already, or a turn goes on whose beginning was never seen.
+            The call; None where it is to be made as it is: nobody asks anything, a tool is forced, the budget
+            is in the prompt already, or a turn goes on whose beginning was never seen.
         """
         forced = kwargs.pop(FORCED, False) or _forces(kwargs.get("tool_choice"))
         if conversation is None or forced or not conversation.text.strip():

@@ -6,7 +6,6 @@ top of complete) emit events of their own around the inner call's; only the inne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -24,22 +23,22 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import root_dispatcher
 
-from tale_core.events import UsageEvent
-from tale_core.types import Usage
 from tale_llamaindex._answers import Gathering
 from tale_llamaindex._tracking import (
-    Asking,
+    HERE,
+    OpenCall,
     Question,
     QuestionText,
+    Span,
     asked_here,
     current_span,
-    enter_span,
     framed_before,
-    leave_span,
 )
-from tale_llamaindex.events import PassingOver, dispatch, heard, hears_events
+from tale_llamaindex.events import PassingOver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llama_index.core.instrumentation.events import BaseEvent
 
     from tale_core.accounts.ledger import Ledger
@@ -51,49 +50,6 @@ End: TypeAlias = LLMChatEndEvent | LLMCompletionEndEvent
 _STRUCTURED = StructuredLLM.class_name()
 # A stream that nobody ever reads never ends; far above any real concurrency the oldest are forgotten.
 _MOST_OPEN = 10_000
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """One LLM call under way."""
-
-    answer: Gathering
-    asking: Asking | None
-    """What the prompt asks, and under which budget the answer is judged; None for calls that carry none."""
-    question_id: str
-    """The run id of the question, or else of the outermost span around the call."""
-    wraps: bool
-    """Whether another call is made inside; that one is paid for, not this one."""
-    ledgers: list[Ledger] = field(default_factory=list)
-    """Who asked to be told, apart from the question's own followers."""
-    over: bool = False
-
-    def follow(self, ledger: Ledger) -> None:
-        """Tell a ledger as well, once."""
-        if self.asking is not None:
-            self.asking.question.follow(ledger)
-        elif ledger not in self.ledgers and not hears_events(ledger):
-            self.ledgers.append(ledger)
-
-    def settle(self, *, closed: bool) -> None:
-        """Account for the call, once it is over."""
-        if self.wraps or not (self.asking or self.ledgers or heard()):
-            return
-        reply = self.answer.reply(closed=closed)
-        if self.asking is not None:
-            self.asking.settle(reply)
-            return
-        record = UsageEvent(
-            question_id=self.question_id,
-            role="reason",
-            usage=reply.usage or Usage(source="estimated"),
-            model=reply.model,
-            finish_reason=reply.finish_reason,
-            seconds=reply.seconds,
-        )
-        dispatch(record)
-        for ledger in self.ledgers:
-            ledger.record(record)
 
 
 class Observer:
@@ -121,27 +77,20 @@ class Observer:
         """Open a call, unless a flow makes it: flows account for their calls themselves."""
         if event.span_id is None:
             return
-        prompt = _prompt(event)
-        asked = asked_here("\n".join(prompt))
-        by_flow = isinstance(asked, Question)
-        call = OpenCall(Gathering(prompt), None if by_flow else asked, event.span_id, _is_structured(event))
-        owner = asked if by_flow else asked and asked.question
-        span = current_span()
-        if not by_flow:
-            span.call = self._open[event.span_id] = call
-        while (around := span.parent) is not None:
-            span = around
-            if span.id is None:
-                continue
-            call.question_id = span.id
-            owner = owner or span.question
-            outer = span.call
-            if outer is not None and not outer.over:
-                outer.wraps = True
-                for ledger in outer.ledgers:  # who listens to it listens to what it calls
-                    (asked if by_flow else call).follow(ledger)
-        if owner is not None:
-            call.question_id = owner.id
+        if isinstance(event, LLMChatStartEvent):
+            prompt = [message.content or "" for message in event.messages]
+        else:
+            prompt = [event.prompt]
+        found, span = asked_here("\n".join(prompt)), current_span()
+        if isinstance(found, Question):
+            _look_around(span, found.follow)
+            return
+        structured = event.model_dict.get("class_name") == _STRUCTURED
+        call = OpenCall(Gathering(prompt), found, event.span_id, wraps=structured)
+        outermost, scope = _look_around(span, call.follow)
+        question = scope if found is None else found.question
+        call.question_id = (outermost or event.span_id) if question is None else question.id
+        span.call = self._open[event.span_id] = call
         if len(self._open) > _MOST_OPEN:
             for oldest in list(self._open)[: _MOST_OPEN // 10]:
                 self.close(oldest)
@@ -188,14 +137,24 @@ class Observer:
             self._yielded.pop(latest, None)
 
 
-def _prompt(event: Start) -> list[str]:
-    if isinstance(event, LLMChatStartEvent):
-        return [message.content or "" for message in event.messages]
-    return [event.prompt]
+def _look_around(span: Span, follow: Callable[[Ledger], None]) -> tuple[str | None, Question | None]:
+    """Mark the calls around a new one as wrappers, and return the outermost span and the nearest question.
 
-
-def _is_structured(event: Start) -> bool:
-    return event.model_dict.get("class_name") == _STRUCTURED
+    Args:
+        span: The new call's span.
+        follow: Tells a ledger of the new call as well: who listens to a wrapper listens to what it calls.
+    """
+    outermost, question = None, None
+    around = span.parent
+    while around is not None:
+        if around.id is not None:
+            outermost, question = around.id, question or around.question
+        if around.call is not None and not around.call.over:
+            around.call.wraps = True
+            for ledger in around.call.ledgers:
+                follow(ledger)
+        around = around.parent
+    return outermost, question
 
 
 def _note_query(event: LLMPredictStartEvent) -> None:
@@ -244,17 +203,30 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         return "TALEObserver"
 
     def span_enter(self, id_: str, *_: Any, parent_id: str | None = None, **__: Any) -> None:
-        """Note that a span begins."""
-        enter_span(id_, parent_id)
+        """Note that a span begins in this context."""
+        parent = HERE.get()
+        while parent is not None and parent.id != parent_id:
+            parent = parent.parent
+        if parent is None and parent_id is not None:
+            parent = Span(parent_id)  # it began before anybody watched
+        # A span that returns a future stays the active one when it is over; what begins then is not inside.
+        while parent is not None and parent.over:
+            parent = parent.parent
+        HERE.set(Span(id_, parent))
 
     def span_exit(self, id_: str, *_: Any, **__: Any) -> None:
-        """Note that a span is over."""
-        leave_span(id_)
+        """Note that a span is over; a call that is streamed goes on."""
+        span = HERE.get()
+        while span is not None and span.id != id_:
+            span = span.parent
+        if span is not None:
+            span.over = True
+            HERE.set(span.parent)
 
     def span_drop(self, id_: str, *_: Any, **__: Any) -> None:
         """Note that a span raised; nobody knows what a call in it cost."""
         OBSERVER.close(id_)
-        leave_span(id_)
+        self.span_exit(id_)
 
     def new_span(self, *_: Any, **__: Any) -> None:
         """Do nothing: spans are noted as they are entered."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.instrumentation.span import active_span_id
 
 from tale_core.events import ElasticityEvent, UsageEvent
-from tale_core.types import Framing
-from tale_llamaindex.events import dispatch, hears_events
+from tale_core.types import Framing, Usage
+from tale_llamaindex.events import dispatch, heard, hears_events
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Hashable, Iterator
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from tale_core.events import ElasticityKind, Event
     from tale_core.method.question import Answer, Plan, QuestionRun
     from tale_core.types import ModelReply, T
-    from tale_llamaindex._observer import OpenCall
+    from tale_llamaindex._answers import Gathering
 
 _END: Any = object()
 _KEPT = 256
 """User turns kept in one place; far above what an agent or a query has under way."""
 
 
-class QuestionText(str):
+class QuestionText(str):  # noqa: SLOT000  # it has attributes
     """The text of a query, which knows its question wherever LlamaIndex takes it."""
 
     question: Question
@@ -64,7 +64,7 @@ class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
 
 @dataclass(slots=True, eq=False)
 class Span:
-    """One of LlamaIndex's spans, with notes that hold for every model call inside it; the nearest note counts."""
+    """One of LlamaIndex's spans, with notes that hold for every model call inside; the nearest note counts."""
 
     id: str | None
     """None for the ground on which the first span of a context stands."""
@@ -84,41 +84,19 @@ class Span:
     """How the user turns that began inside were asked."""
 
 
-_here: ContextVar[Span | None] = ContextVar("tale_here", default=None)
-
-
-def enter_span(span_id: str, parent_id: str | None) -> None:
-    """Note that a span begins in this context."""
-    parent = _here.get()
-    while parent is not None and parent.id != parent_id:
-        parent = parent.parent
-    if parent is None and parent_id is not None:
-        parent = Span(parent_id)  # it began before anybody watched
-    # A span that returns a future leaves its id behind as the active one: what begins then is not inside it.
-    while parent is not None and parent.over:
-        parent = parent.parent
-    _here.set(Span(span_id, parent))
-
-
-def leave_span(span_id: str) -> None:
-    """Note that a span is over; a call that is streamed goes on."""
-    span = _here.get()
-    while span is not None and span.id != span_id:
-        span = span.parent
-    if span is not None:
-        span.over = True
-        _here.set(span.parent)
+HERE: ContextVar[Span | None] = ContextVar("tale_here", default=None)
+"""The innermost span that this context has entered."""
 
 
 def current_span() -> Span:
     """Return the span that this code runs in."""
     active = active_span_id.get()
-    span = _here.get()
+    span = HERE.get()
     while span is not None and span.id != active:
         span = span.parent
     if span is None:
         span = Span(active)
-        _here.set(span)
+        HERE.set(span)
     return span
 
 
@@ -126,11 +104,11 @@ def current_span() -> Span:
 def noted(*, flow: Question | None = None, asking: Asking | None = None) -> Iterator[None]:
     """Make a note that holds for what is called inside, and for nothing else in the span."""
     span = current_span()
-    token = _here.set(Span(span.id, span, flow=flow, asking=asking))
+    token = HERE.set(Span(span.id, span, flow=flow, asking=asking))
     try:
         yield
     finally:
-        _here.reset(token)
+        HERE.reset(token)
 
 
 class Question:
@@ -259,6 +237,49 @@ class Asking:
         plan = self.question.run.react(self.answers[-1])
         self.question.emit()
         return None if plan is None else Asking(self.question, plan)
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """One LLM call under way."""
+
+    answer: Gathering
+    asking: Asking | None
+    """What the prompt asks, and under which budget the answer is judged; None for calls that carry none."""
+    question_id: str
+    """The run id of the question, or else of the outermost span around the call."""
+    wraps: bool
+    """Whether another call is made inside; that one is paid for, not this one."""
+    ledgers: list[Ledger] = field(default_factory=list)
+    """Who asked to be told, apart from the question's own followers."""
+    over: bool = False
+
+    def follow(self, ledger: Ledger) -> None:
+        """Tell a ledger as well, once."""
+        if self.asking is not None:
+            self.asking.question.follow(ledger)
+        elif ledger not in self.ledgers and not hears_events(ledger):
+            self.ledgers.append(ledger)
+
+    def settle(self, *, closed: bool) -> None:
+        """Account for the call, once it is over."""
+        if self.wraps or not (self.asking or self.ledgers or heard()):
+            return
+        reply = self.answer.reply(closed=closed)
+        if self.asking is not None:
+            self.asking.settle(reply)
+            return
+        record = UsageEvent(
+            question_id=self.question_id,
+            role="reason",
+            usage=reply.usage or Usage(source="estimated"),
+            model=reply.model,
+            finish_reason=reply.finish_reason,
+            seconds=reply.seconds,
+        )
+        dispatch(record)
+        for ledger in self.ledgers:
+            ledger.record(record)
 
 
 def framed_text(plan: Plan) -> str:

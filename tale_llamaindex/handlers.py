@@ -1,4 +1,4 @@
-"""The two kinds of handler that keep a ledger: for the instrumentation dispatcher, and for callback managers."""
+"""The handlers that keep a ledger: one for the instrumentation dispatcher, one for callback managers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llama_index.core.instrumentation.events import BaseEvent
     from typing_extensions import Self
 
-_OTHER_THAN_LLM = [kind for kind in CBEventType if kind is not CBEventType.LLM]
+_OTHER_THAN_LLM: list[CBEventType] = [kind for kind in CBEventType if kind is not CBEventType.LLM]
 
 
 class TALEEventHandler(BaseEventHandler):
@@ -109,10 +109,10 @@ class TALECallbackHandler(BaseCallbackHandler):
         watch()
 
     def on_event_start(
-        self, event_type: CBEventType, payload: dict[str, Any] | None = None, event_id: str = "", **_: Any
+        self, event_type: CBEventType, payload: Any = None, event_id: str = "", parent_id: str = "", **_: Any
     ) -> str:
         """Ask to be told of an LLM call that begins: what it cost, and for which question."""
-        del payload
+        del payload, parent_id
         if event_type == CBEventType.LLM:
             OBSERVER.follow(self.ledger)
         return event_id

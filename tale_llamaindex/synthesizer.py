@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 class TALESynthesizer(BaseSynthesizer):
     """Estimates a budget for each query, and has the answer synthesized under it.
 
-    For engines and pipelines that take a ``response_synthesizer``; `TALEQueryEngine` estimates while nodes are
-    retrieved, which takes less time. The budget is divided by response mode: refining gives each call the whole,
-    accumulated answers share it, and in a tree the root has the whole and the leaves share as much.
+    For whatever takes a ``response_synthesizer``; `TALEQueryEngine` takes less time, since it estimates while
+    nodes are retrieved. The budget is divided by response mode: refining gives each call the whole, accumulated
+    answers share it, and in a tree the root has the whole and the leaves share as much.
 
     Args:
         synthesizer: The synthesizer that answers, of any response mode; None for the default, ``compact``.
