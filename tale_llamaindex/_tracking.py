@@ -224,6 +224,13 @@ class Asking:
         """Account for one answer."""
         self.answers.append(self.question.settle(self.plan, reply))
 
+    def attempts(self) -> Iterator[Asking]:
+        """Yield how to ask, and how to ask again as long as the policy says retry; see `again`."""
+        asking: Asking | None = self
+        while asking is not None:
+            yield asking
+            asking = asking.again()
+
     def again(self) -> Asking | None:
         """Return how to ask again where the policy says retry; None when the last answer stands.
 

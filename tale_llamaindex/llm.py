@@ -164,12 +164,10 @@ class TALEPlainLLM(LLM):
         call = self._begin_structured(prompt, llm_kwargs, prompt_args)
         if call is None:
             return self.llm.structured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
-        asking: Asking | None = Asking(call.question, self._plan(call))
-        while asking is not None:
+        for asking in Asking(call.question, self._plan(call)).attempts():
             llm, template, kwargs = call.structured(asking.plan)
             with noted(asking=asking):
                 found = llm.structured_predict(output_cls, template, llm_kwargs=kwargs)
-            asking = asking.again()
         return found
 
     async def astructured_predict(
@@ -183,12 +181,10 @@ class TALEPlainLLM(LLM):
         call = self._begin_structured(prompt, llm_kwargs, prompt_args)
         if call is None:
             return await self.llm.astructured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
-        asking: Asking | None = Asking(call.question, await self._aplan(call))
-        while asking is not None:
+        for asking in Asking(call.question, await self._aplan(call)).attempts():
             llm, template, kwargs = call.structured(asking.plan)
             with noted(asking=asking):
                 found = await llm.astructured_predict(output_cls, template, llm_kwargs=kwargs)
-            asking = asking.again()
         return found
 
     def stream_structured_predict(
@@ -331,6 +327,10 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
         >>> response.additional_kwargs["tale"]["budget"]
         40
     """
+
+    # Type checkers read the signature of a pydantic model from the class itself.
+    def __init__(self, llm: LLMLike = None, **options: Unpack[Options]) -> None:
+        super().__init__(llm, **options)
 
     def _prepare_chat_with_tools(  # noqa: PLR0917  # the framework's signature
         self,

@@ -5,27 +5,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any
+import copy
+import functools
+from collections.abc import AsyncGenerator, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index.core.async_utils import run_async_tasks
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.response_synthesizers import BaseSynthesizer, get_response_synthesizer
+from llama_index.core.response_synthesizers import (
+    Accumulate,
+    BaseSynthesizer,
+    TreeSummarize,
+    get_response_synthesizer,
+)
+from llama_index.core.response_synthesizers.compact_and_accumulate import CompactAndAccumulate
 from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
+from pydantic import BaseModel
 
 from tale_core.errors import InvalidValueError
+from tale_core.flows import arun, run
 from tale_core.loop_fairness import turn
-from tale_llamaindex._division import Ask, Chunks, Division, divide
 from tale_llamaindex._models import open_llm
 from tale_llamaindex._setup import Setup
-from tale_llamaindex._tracking import Asking, QuestionText, asked_here, framed_before, noted
+from tale_llamaindex._tracking import Asking, QuestionText, asked_here, framed_before, framed_text, noted
 from tale_llamaindex.llm import inner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.prompts.mixin import PromptDictType
@@ -35,6 +43,9 @@ if TYPE_CHECKING:
     from tale_llamaindex._models import LLMLike
     from tale_llamaindex._setup import Options
     from tale_llamaindex._tracking import Question
+
+Chunks: TypeAlias = Sequence[str] | Sequence[ChatMessage]
+"""The context: texts, or messages where it is multimodal."""
 
 
 class TALESynthesizer(BaseSynthesizer):
@@ -170,26 +181,18 @@ class TALESynthesizer(BaseSynthesizer):
         question = self.begin(query)
         if question is None:
             return _method(self._inner, chunks)(query, chunks, **options)
-        division = self._divide(self._setup.plan(question), chunks)
-        asks = _advance(division)
-        while isinstance(asks, list):
-            self._ask_all(asks, options)
-            asks = _advance(division)
-        return asks.value
+        call: Any = functools.partial(self._ask_all, options)
+        return run(self._divide(self._setup.plan(question), chunks), call)
 
     async def _arespond(self, query: str, chunks: Chunks, options: dict[str, Any]) -> Any:
         await turn()
         question = self.begin(query)
         if question is None:
             return await _method(self._inner, chunks, "a")(query, chunks, **options)
-        division = self._divide(await self._setup.aplan(question), chunks)
-        asks = _advance(division)
-        while isinstance(asks, list):
-            await asyncio.gather(*(_aask(ask, options) for ask in asks))
-            asks = _advance(division)
-        return asks.value
+        call: Any = functools.partial(_aask_all, options)
+        return await arun(self._divide(await self._setup.aplan(question), chunks), call)
 
-    def _ask_all(self, asks: list[Ask], options: dict[str, Any]) -> None:
+    def _ask_all(self, options: dict[str, Any], asks: list[Ask]) -> None:
         if len(asks) > 1 and getattr(self._inner, "_use_async", False):
             run_async_tasks([_aask(ask, options) for ask in asks])
             return
@@ -206,45 +209,148 @@ class TALESynthesizer(BaseSynthesizer):
         return f"{type(self).__name__}({type(self._inner).__name__}, {self._setup.describe()})"
 
 
-def _advance(division: Division) -> list[Ask] | StopIteration:
-    """Return the next calls, or the end, which carries the answer."""
-    try:
-        return next(division)
-    except StopIteration as stop:
-        return stop
+async def _aask_all(options: dict[str, Any], asks: list[Ask]) -> None:
+    await asyncio.gather(*(_aask(ask, options) for ask in asks))
 
 
 def _ask(ask: Ask, options: dict[str, Any]) -> None:
     """Make one call, and make it again where the policy says so; a stream is handed on as it comes."""
     method = _method(ask.synthesizer, ask.chunks)
-    while True:
-        with noted(asking=ask.asking):
+    for asking in ask.asking.attempts():
+        ask.asking = asking
+        with noted(asking=asking):
             ask.response = method(ask.query, ask.chunks, **options)
         if isinstance(ask.response, Generator):
-            ask.response = ask.asking.stream(ask.response)
+            ask.response = asking.stream(ask.response)
             return
-        again = ask.asking.again()
-        if again is None:
-            return
-        ask.asking = again
 
 
 async def _aask(ask: Ask, options: dict[str, Any]) -> None:
     """Make one call, asynchronously; see `_ask`."""
     method = _method(ask.synthesizer, ask.chunks, "a")
-    while True:
-        with noted(asking=ask.asking):
+    for asking in ask.asking.attempts():
+        ask.asking = asking
+        with noted(asking=asking):
             ask.response = await method(ask.query, ask.chunks, **options)
         if isinstance(ask.response, AsyncGenerator):
-            ask.response = ask.asking.astream(ask.response)
+            ask.response = asking.astream(ask.response)
             return
-        again = ask.asking.again()
-        if again is None:
-            return
-        ask.asking = again
 
 
 def _method(synthesizer: BaseSynthesizer, chunks: Chunks, prefix: str = "") -> Any:
     """Return the method that answers from texts, or from messages."""
     messages = bool(chunks) and isinstance(chunks[0], ChatMessage)
     return getattr(synthesizer, f"{prefix}get_response{'_from_messages' if messages else ''}")
+
+
+# How a budget is divided over the calls of a response mode. Every call carries the whole text of the budget,
+# so a budget of B becomes N x B where a mode makes N calls.
+
+
+@dataclass(slots=True)
+class Ask:
+    """One use of a synthesizer under one budget."""
+
+    synthesizer: BaseSynthesizer
+    asking: Asking
+    chunks: Any
+    response: Any = None
+    """What came back."""
+
+    @property
+    def query(self) -> str:
+        """The framed question."""
+        return framed_text(self.asking.plan)
+
+    @property
+    def spent(self) -> int:
+        """Output tokens that came back."""
+        return sum(answer.reason_usage.output_tokens for answer in self.asking.answers)
+
+
+Division: TypeAlias = Generator[Any, Any, Any]
+"""Yields lists of `Ask`, each what can be asked at once, and returns the answer; driven as a flow is."""
+
+
+def divide(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float = 1.0) -> Division:
+    """Divide a budget by the synthesizer's response mode.
+
+    Refining rewrites the whole answer in each call, so each may take the whole budget. Accumulated answers
+    stand one after the other and share it. In a tree the root writes the answer with the whole budget, and the
+    leaves, which only feed it, share as much among themselves.
+
+    Args:
+        synthesizer: The synthesizer.
+        question: The question, planned.
+        chunks: The context.
+        share: What there is to divide, as a part of the question's budget.
+    """
+    if isinstance(synthesizer, Accumulate):
+        return _accumulate(synthesizer, question, chunks, share)
+    if isinstance(synthesizer, TreeSummarize):
+        return _tree(synthesizer, question, chunks, share)
+    return _each(synthesizer, question, chunks, share)
+
+
+def _each(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float) -> Division:
+    """Let each call have the same share."""
+    ask = Ask(synthesizer, portion(question, share), chunks)
+    yield [ask]
+    return ask.response
+
+
+def portion(question: Question, share: float) -> Asking:
+    """Return the question as it is asked with a share of its budget."""
+    if question.plan is None:
+        raise AssertionError("a question is planned before it is asked")
+    plan = question.plan if share == 1 else question.run.portion(question.plan, share)
+    return Asking(question, plan)
+
+
+def without_streaming(synthesizer: BaseSynthesizer) -> BaseSynthesizer:
+    """Return the synthesizer for answers that nobody reads as they come."""
+    quiet = copy.copy(synthesizer)
+    quiet._streaming = False
+    return quiet
+
+
+def _accumulate(synthesizer: Accumulate, question: Question, chunks: Chunks, share: float) -> Division:
+    prompts = ("text_qa_template", "chat_content_qa_template")
+    if isinstance(synthesizer, CompactAndAccumulate):
+        chunks = _packed(synthesizer, question, chunks, *prompts)
+    calls = 0
+    for chunk in chunks:
+        calls += len(_packed(synthesizer, question, [chunk], *prompts))
+    return (yield from _each(synthesizer, question, chunks, share / max(1, calls)))
+
+
+def _tree(synthesizer: TreeSummarize, question: Question, chunks: Chunks, share: float) -> Division:
+    prompts = ("summary_template", "chat_summary_template")
+    packed = _packed(synthesizer, question, chunks, *prompts)
+    while len(packed) > 1:
+        leaf = without_streaming(synthesizer)
+        asks = [Ask(leaf, portion(question, share / len(packed)), [chunk]) for chunk in packed]
+        yield asks
+        packed = _packed(synthesizer, question, [_as_text(ask.response) for ask in asks], *prompts)
+    return (yield from _each(synthesizer, question, packed, share))
+
+
+def _packed(synthesizer: BaseSynthesizer, question: Question, chunks: Any, text: str, chat: str) -> Any:
+    """Fit chunks into the context window around a prompt, as the synthesizer itself does.
+
+    Args:
+        synthesizer: The synthesizer.
+        question: The question, with its framing.
+        chunks: The context.
+        text: Name of the prompt for texts.
+        chat: Name of the prompt for messages.
+    """
+    messages = bool(chunks) and isinstance(chunks[0], ChatMessage)
+    helper: Any = synthesizer._chat_prompt_helper if messages else synthesizer._prompt_helper
+    template = synthesizer._get_prompts()[chat if messages else text]
+    framed = template.partial_format(query_str=framed_text(portion(question, 1).plan))
+    return helper.repack(framed, chunks, llm=synthesizer._llm)
+
+
+def _as_text(response: Any) -> str:
+    return response.model_dump_json() if isinstance(response, BaseModel) else str(response)
