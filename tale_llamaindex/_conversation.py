@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tale_llamaindex._tracking import Question, Span
 
 _SENTINEL = "\0"
-# ReAct agents put what a tool returned into a user message.
-_OBSERVATION = "Observation:"
+# ReActAgent and CodeActAgent put what a tool or their code returned into a user message after the model's own.
+_RESULTS = ("Observation:", "Result of executing the code given:")
 FORCED = "tale_forced_tool"
 """Marks the options of a call that must answer with a tool call; taken out before the call is made."""
 
@@ -47,7 +47,7 @@ class Conversation:
     @classmethod
     def of_messages(cls, messages: Sequence[ChatMessage]) -> Conversation | None:
         """Read chat messages; None where no user asks anything."""
-        at = next((index for index in reversed(range(len(messages))) if _asks(messages[index])), None)
+        at = next((index for index in reversed(range(len(messages))) if _asks(messages, index)), None)
         if at is None:
             return None
         return cls(messages, messages[at].content or "", at, continues=at < len(messages) - 1)
@@ -192,8 +192,12 @@ class UserTurns:
         return UserTurns, ()
 
 
-def _asks(message: ChatMessage) -> bool:
-    return message.role == MessageRole.USER and not (message.content or "").startswith(_OBSERVATION)
+def _asks(messages: Sequence[ChatMessage], index: int) -> bool:
+    """Return whether a message is a user's own, and not a result that an agent returns in a user message."""
+    if messages[index].role != MessageRole.USER:
+        return False
+    result = (messages[index].content or "").startswith(_RESULTS)
+    return not (result and index > 0 and messages[index - 1].role == MessageRole.ASSISTANT)
 
 
 def _forces(choice: Any) -> bool:
