@@ -144,8 +144,8 @@ class UserTurns:
             query: The query of the template that the prompt comes from, where the caller knows it.
 
         Returns:
-            The call; None where it is to be made as it is: nobody asks anything, a tool is forced, the budget
-            is in the prompt already, or a turn goes on whose beginning was never seen.
+            The call; None where it is to be made as it is: there is no question, a tool is forced, the budget
+            is in the prompt already, or the call goes on with a turn whose beginning was not seen.
         """
         forced = kwargs.pop(FORCED, False) or _forces(kwargs.get("tool_choice"))
         if conversation is None or forced or not conversation.text.strip():
@@ -179,7 +179,7 @@ class UserTurns:
             span = span.parent
 
     def _known(self, key: Hashable) -> tuple[Question, Plan] | None:
-        """Return how the turn was asked; the nearest of equal turns is meant, since many may be under way."""
+        """Return how the turn was asked; of equal turns under way, the one nearest around this call."""
         span: Span | None = current_span()
         while span is not None:
             if span.plans is not None and (self, key) in span.plans:

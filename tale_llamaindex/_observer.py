@@ -175,11 +175,6 @@ OBSERVER = Observer()
 class _EventHandler(PassingOver):
     """Tells the observer of LLM calls."""
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the handler's name."""
-        return "TALEObserver"
-
     def handle(self, event: BaseEvent, **_: Any) -> None:
         """Hand on events about LLM calls."""
         if isinstance(event, Chunk):
@@ -196,11 +191,6 @@ class _EventHandler(PassingOver):
 
 class _SpanHandler(BaseSpanHandler[BaseSpan]):
     """Keeps the chain of spans, and no spans itself."""
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the handler's name."""
-        return "TALEObserver"
 
     def span_enter(self, id_: str, *_: Any, parent_id: str | None = None, **__: Any) -> None:
         """Note that a span begins in this context."""

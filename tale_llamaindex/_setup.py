@@ -79,7 +79,7 @@ class Setup:
 
     @classmethod
     def of(cls, llm: LLM, *, owner: str = "Setup", prompt_only: bool = False, **given: Any) -> Setup:
-        """Return the setup that a caller meant.
+        """Return the setup for what a caller passed.
 
         Args:
             llm: Answers, and estimates unless the options say who else.

@@ -58,6 +58,7 @@ class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
     def keep(self, key: Hashable, value: tuple[Question, Plan]) -> None:
         """Remember how a turn was asked."""
         self[key] = value
+        self.move_to_end(key)
         if len(self) > _KEPT:
             self.popitem(last=False)
 
@@ -67,7 +68,7 @@ class Span:
     """One of LlamaIndex's spans, with notes that hold for every model call inside; the nearest note counts."""
 
     id: str | None
-    """None for the ground on which the first span of a context stands."""
+    """None where no span is active: the outermost level of a context."""
     parent: Span | None = None
     over: bool = False
     flow: Question | None = None
