@@ -16,9 +16,9 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 
-from tale_core.accounts.tokens import estimate_usage
 from tale_core.errors import InvalidValueError, UnexpectedReplyError
 from tale_core.models.replies import read_ending, read_usage, to_model_reply
+from tale_core.tokens import estimate_usage
 from tale_core.types import Usage
 
 if TYPE_CHECKING:

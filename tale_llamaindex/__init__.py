@@ -7,9 +7,8 @@ try:
 except ImportError as exc:
     raise _MissingExtraError("llama_index.core", "llamaindex") from exc
 
-from tale_llamaindex.callbacks import TALECallbackHandler
-from tale_llamaindex.event_handler import TALEEventHandler
 from tale_llamaindex.events import TALEBudgetEvent, TALEElasticityEvent, TALEUsageEvent
+from tale_llamaindex.handlers import TALECallbackHandler, TALEEventHandler
 from tale_llamaindex.hierarchical import TALEHierarchicalSynthesizer
 from tale_llamaindex.llm import TALELLM, TALEPlainLLM
 from tale_llamaindex.postprocessor import TALENodePostprocessor

@@ -1,14 +1,11 @@
 """Watches every LLM call in the process and says what it cost, and for which question.
 
-LlamaIndex's dispatcher tells of calls and of spans. Spans say what runs inside what: wrappers that call
-another LLM (a structured LLM, chat on top of complete) emit events of their own around the inner call's, and
-only the innermost call is one that somebody pays for.
+LlamaIndex's dispatcher tells of calls and of spans. Wrappers that call another LLM (a structured LLM, chat on
+top of complete) emit events of their own around the inner call's; only the innermost call is paid for.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -19,178 +16,102 @@ from llama_index.core.instrumentation.events.llm import (
     LLMCompletionEndEvent,
     LLMCompletionInProgressEvent,
     LLMCompletionStartEvent,
+    LLMPredictStartEvent,
 )
 from llama_index.core.instrumentation.span import BaseSpan, active_span_id
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import root_dispatcher
 
-from tale_core.events import UsageEvent
-from tale_core.types import Usage
 from tale_llamaindex._answers import Gathering
-from tale_llamaindex._tracking import asking_in, caller, hears_events
-from tale_llamaindex.events import PassingOver, dispatch, heard
+from tale_llamaindex._tracking import (
+    HERE,
+    OpenCall,
+    Question,
+    QuestionText,
+    Span,
+    asked_here,
+    current_span,
+    framed_before,
+)
+from tale_llamaindex.events import PassingOver
 
 if TYPE_CHECKING:
-    import inspect
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from llama_index.core.instrumentation.events import BaseEvent
 
     from tale_core.accounts.ledger import Ledger
-    from tale_llamaindex._tracking import Asking, Question
 
 Start: TypeAlias = LLMChatStartEvent | LLMCompletionStartEvent
 Chunk: TypeAlias = LLMChatInProgressEvent | LLMCompletionInProgressEvent
 End: TypeAlias = LLMChatEndEvent | LLMCompletionEndEvent
 
 _STRUCTURED = StructuredLLM.class_name()
-# A stream that nobody ever reads never ends; far above any real concurrency the oldest is forgotten.
+# A stream that nobody ever reads never ends; far above any real concurrency the oldest are forgotten.
 _MOST_OPEN = 10_000
-
-
-@dataclass(slots=True)
-class _OpenCall:
-    """One LLM call under way."""
-
-    answer: Gathering
-    asking: Asking | None
-    """What the prompt asks, and under which budget the answer is judged; None for calls that carry none."""
-    question_id: str
-    """The run id of the question, or else of the outermost span around the call."""
-    wraps: bool = False
-    """Whether another call is made inside; that one is paid for, not this one."""
-    ledgers: list[Ledger] = field(default_factory=list)
-    """Who asked to be told, apart from the question's own followers."""
-
-    @property
-    def told(self) -> bool:
-        """Whether anybody would be told what the call cost."""
-        return self.asking is not None or bool(self.ledgers) or heard()
-
-    def follow(self, ledger: Ledger) -> None:
-        """Tell a ledger as well, once."""
-        if not any(ledger is one for one in self.ledgers):
-            self.ledgers.append(ledger)
-
-    def settle(self, *, closed: bool) -> None:
-        """Account for the call, once it is over."""
-        if self.wraps:
-            return
-        reply = self.answer.reply(closed=closed, failing=False)
-        if self.asking is not None:
-            self.asking.settle(reply)
-            return
-        record = UsageEvent(
-            question_id=self.question_id,
-            role="reason",
-            usage=reply.usage or Usage(source="estimated"),
-            model=reply.model,
-            finish_reason=reply.finish_reason,
-            seconds=reply.seconds,
-        )
-        dispatch(record)
-        for ledger in self.ledgers:
-            ledger.record(record)
-
-
-class _Spans:
-    """What runs inside what, and for which question."""
-
-    def __init__(self) -> None:
-        self.parents: dict[str, str | None] = {}
-        self.scopes: dict[str, Question] = {}
-
-    def around(self, span: str) -> Iterator[str]:
-        """Yield a span and those around it, from the inside out."""
-        node: str | None = span
-        while node is not None:
-            yield node
-            node = self.parents.get(node)
-
-    def scope(self, span: str) -> Question | None:
-        """Return the question of the nearest span that has one."""
-        return next((self.scopes[one] for one in self.around(span) if one in self.scopes), None)
 
 
 class Observer:
     """The LLM calls under way in the process; one for all handlers, so that each call is told of once."""
 
+    # Single operations on a dictionary are safe between threads; nothing here needs more.
+
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._spans = _Spans()
-        self._open: dict[str, _OpenCall] = {}
+        self._open: dict[str, OpenCall] = {}
+        """By the call's span."""
         self._yielded: dict[int, str] = {}
         """The span of the call that yielded a chunk, by the chunk's id, while the chunk is its latest."""
 
-    def enter(self, span: str, parent: str | None) -> None:
-        """Note that a span began."""
-        with self._lock:
-            self._spans.parents[span] = parent
-
-    def leave(self, span: str) -> None:
-        """Note that a span is over; a streamed call goes on."""
-        with self._lock:
-            self._spans.parents.pop(span, None)
-            self._spans.scopes.pop(span, None)
-
-    def drop(self, span: str) -> None:
-        """Note that a span raised; what a call in it cost nobody knows."""
-        self._close(span)
-        self.leave(span)
-
-    def root(self) -> str | None:
-        """Return the outermost span around the current call."""
-        span = active_span_id.get()
-        if span is None:
-            return None
-        with self._lock:
-            *_, root = self._spans.around(span)
-        return root
-
-    def scope(self, question: Question) -> None:
-        """Note that calls in the span around the current one belong to a question, whatever they say."""
-        with self._lock:
-            around = self._spans.parents.get(active_span_id.get() or "")
-            if around is not None:
-                self._spans.scopes[around] = question
+    def follow(self, ledger: Ledger) -> None:
+        """Record the call that has just begun in this context to a ledger as well."""
+        call = self._open.get(active_span_id.get() or "")
+        if call is not None:
+            call.follow(ledger)
+            return
+        found = asked_here()
+        if found is not None:
+            (found if isinstance(found, Question) else found.question).follow(ledger)
 
     def start(self, event: Start) -> None:
         """Open a call, unless a flow makes it: flows account for their calls themselves."""
-        if event.span_id is None or caller() is not None:
+        if event.span_id is None:
             return
-        prompt = _prompt(event)
-        with self._lock:
-            *_, root = self._spans.around(event.span_id)
-            scope = self._spans.scope(event.span_id)
-        asking = asking_in("\n".join(prompt), scope)
-        owner = scope if asking is None else asking.question
-        call = _OpenCall(Gathering(prompt), asking, root if owner is None else owner.id)
-        call.wraps = event.model_dict.get("class_name") == _STRUCTURED
-        with self._lock:
-            self._nest(event.span_id, call)
-            self._open[event.span_id] = call
-            if len(self._open) > _MOST_OPEN:
-                self._close(next(iter(self._open)))
+        if isinstance(event, LLMChatStartEvent):
+            prompt = [message.content or "" for message in event.messages]
+        else:
+            prompt = [event.prompt]
+        found, span = asked_here("\n".join(prompt)), current_span()
+        if isinstance(found, Question):
+            _look_around(span, found.follow)
+            return
+        structured = event.model_dict.get("class_name") == _STRUCTURED
+        call = OpenCall(Gathering(prompt), found, event.span_id, wraps=structured)
+        outermost, scope = _look_around(span, call.follow)
+        question = scope if found is None else found.question
+        call.question_id = (outermost or event.span_id) if question is None else question.id
+        span.call = self._open[event.span_id] = call
+        if len(self._open) > _MOST_OPEN:
+            for oldest in list(self._open)[: _MOST_OPEN // 10]:
+                self.close(oldest)
 
     def chunk(self, event: Chunk) -> None:
         """Take in a chunk of a stream."""
-        with self._lock:
-            span = event.span_id or ""
-            call = self._open.get(span)
-            if call is None:
-                return
-            self._forget_chunk(span, call)
-            # Wrappers that begin their inner call only when they are read leave no trace in the spans, but
-            # they hand on the very chunk that the inner call has just yielded.
-            if self._yielded.setdefault(id(event.response), span) != span:
-                call.wraps = True
-            call.answer.take(event.response)
+        span_id = event.span_id or ""
+        call = self._open.get(span_id)
+        if call is None:
+            return
+        self._forget_chunk(span_id, call)
+        # Wrappers that begin their inner call only when they are read leave no trace in the spans, but they
+        # hand on the very chunk that the inner call has just yielded.
+        if self._yielded.setdefault(id(event.response), span_id) != span_id:
+            call.wraps = True
+        call.answer.take(event.response)
 
     def end(self, event: End) -> None:
         """Close a call that was answered."""
-        call = self._close(event.span_id)
-        if call is None or not call.told:
+        call = self.close(event.span_id)
+        if call is None:
             return
         if event.response is not None and event.response is not call.answer.last:
             call.answer.take(event.response)
@@ -198,50 +119,54 @@ class Observer:
 
     def fail(self, event: ExceptionEvent) -> None:
         """Close a stream that its reader left, or that broke: what was generated was paid for."""
-        call = self._close(event.span_id)
+        call = self.close(event.span_id)
         if call is not None and call.answer.last is not None:
             call.settle(closed=True)
 
-    def follow(self, ledger: Ledger) -> None:
-        """Record the call that has just begun in this context to a ledger as well."""
-        question = caller()
-        if question is not None:
-            question.follow(ledger)
-            return
-        with self._lock:
-            call = self._open.get(active_span_id.get() or "")
-        if call is None or hears_events(ledger):
-            return
-        if call.asking is not None:
-            call.asking.question.follow(ledger)
-        else:
-            call.follow(ledger)
-
-    def _nest(self, span: str, call: _OpenCall) -> None:
-        """Mark the calls around a new one as wrappers; who listens to them listens to it."""
-        for around in self._spans.around(span):
-            outer = self._open.get(around)
-            if outer is not None:
-                outer.wraps = True
-                for ledger in outer.ledgers:
-                    call.follow(ledger)
-
-    def _close(self, span: str | None) -> _OpenCall | None:
-        with self._lock:
-            call = self._open.pop(span or "", None)
-            if call is not None:
-                self._forget_chunk(span or "", call)
+    def close(self, span_id: str | None) -> OpenCall | None:
+        """Forget a call, and return it."""
+        call = self._open.pop(span_id or "", None)
+        if call is not None:
+            call.over = True
+            self._forget_chunk(span_id or "", call)
         return call
 
-    def _forget_chunk(self, span: str, call: _OpenCall) -> None:
-        if self._yielded.get(id(call.answer.last)) == span:
-            del self._yielded[id(call.answer.last)]
+    def _forget_chunk(self, span_id: str, call: OpenCall) -> None:
+        latest = id(call.answer.last)
+        if self._yielded.get(latest) == span_id:
+            self._yielded.pop(latest, None)
 
 
-def _prompt(event: Start) -> list[str]:
-    if isinstance(event, LLMChatStartEvent):
-        return [message.content or "" for message in event.messages]
-    return [event.prompt]
+def _look_around(span: Span, follow: Callable[[Ledger], None]) -> tuple[str | None, Question | None]:
+    """Mark the calls around a new one as wrappers, and return the outermost span and the nearest question.
+
+    Args:
+        span: The new call's span.
+        follow: Tells a ledger of the new call as well: who listens to a wrapper listens to what it calls.
+    """
+    outermost, question = None, None
+    around = span.parent
+    while around is not None:
+        if around.id is not None:
+            outermost, question = around.id, question or around.question
+        if around.call is not None and not around.call.over:
+            around.call.wraps = True
+            for ledger in around.call.ledgers:
+                follow(ledger)
+        around = around.parent
+    return outermost, question
+
+
+def _note_query(event: LLMPredictStartEvent) -> None:
+    """Note the query of a template that is about to be predicted, and the question that its text carries."""
+    template = event.template
+    # A selector copies its variables, and copies are plain strings; its default template has them as given.
+    given = {**template.kwargs, **getattr(template, "default_template", template).kwargs}
+    query = {**given, **(event.template_args or {})}.get("query_str")
+    span = current_span()
+    span.query = query if isinstance(query, str) else ""
+    if isinstance(query, QuestionText):
+        span.question = framed_before(query)
 
 
 OBSERVER = Observer()
@@ -250,50 +175,57 @@ OBSERVER = Observer()
 class _EventHandler(PassingOver):
     """Tells the observer of LLM calls."""
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the handler's name."""
-        return "TALEObserver"
-
     def handle(self, event: BaseEvent, **_: Any) -> None:
         """Hand on events about LLM calls."""
-        if isinstance(event, LLMChatInProgressEvent | LLMCompletionInProgressEvent):
+        if isinstance(event, Chunk):
             OBSERVER.chunk(event)
-        elif isinstance(event, LLMChatStartEvent | LLMCompletionStartEvent):
+        elif isinstance(event, Start):
             OBSERVER.start(event)
-        elif isinstance(event, LLMChatEndEvent | LLMCompletionEndEvent):
+        elif isinstance(event, End):
             OBSERVER.end(event)
+        elif isinstance(event, LLMPredictStartEvent):
+            _note_query(event)
         elif isinstance(event, ExceptionEvent):
             OBSERVER.fail(event)
 
 
 class _SpanHandler(BaseSpanHandler[BaseSpan]):
-    """Tells the observer of spans, and keeps none itself."""
+    """Keeps the chain of spans, and no spans itself."""
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the handler's name."""
-        return "TALEObserver"
+    def span_enter(self, id_: str, *_: Any, parent_id: str | None = None, **__: Any) -> None:
+        """Note that a span begins in this context."""
+        parent = HERE.get()
+        while parent is not None and parent.id != parent_id:
+            parent = parent.parent
+        if parent is None and parent_id is not None:
+            parent = Span(parent_id)  # it began before anybody watched
+        # A span that returns a future stays the active one when it is over; what begins then is not inside.
+        while parent is not None and parent.over:
+            parent = parent.parent
+        HERE.set(Span(id_, parent))
 
-    def new_span(
-        self,
-        id_: str,
-        bound_args: inspect.BoundArguments,  # noqa: ARG002  # the framework's signature
-        instance: Any = None,  # noqa: ARG002
-        parent_span_id: str | None = None,
-        tags: dict[str, Any] | None = None,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
-        """Note a span's parent."""
-        OBSERVER.enter(id_, parent_span_id)
+    def span_exit(self, id_: str, *_: Any, **__: Any) -> None:
+        """Note that a span is over; a call that is streamed goes on."""
+        span = HERE.get()
+        while span is not None and span.id != id_:
+            span = span.parent
+        if span is not None:
+            span.over = True
+            HERE.set(span.parent)
 
-    def prepare_to_exit_span(self, id_: str, *_: Any, **__: Any) -> None:
-        """Forget a span that is over."""
-        OBSERVER.leave(id_)
+    def span_drop(self, id_: str, *_: Any, **__: Any) -> None:
+        """Note that a span raised; nobody knows what a call in it cost."""
+        OBSERVER.close(id_)
+        self.span_exit(id_)
 
-    def prepare_to_drop_span(self, id_: str, *_: Any, **__: Any) -> None:
-        """Forget a span that raised."""
-        OBSERVER.drop(id_)
+    def new_span(self, *_: Any, **__: Any) -> None:
+        """Do nothing: spans are noted as they are entered."""
+
+    def prepare_to_exit_span(self, *_: Any, **__: Any) -> None:
+        """Do nothing: see ``span_exit``."""
+
+    def prepare_to_drop_span(self, *_: Any, **__: Any) -> None:
+        """Do nothing: see ``span_drop``."""
 
 
 _EVENT_HANDLER = _EventHandler()
@@ -302,7 +234,8 @@ _SPAN_HANDLER = _SpanHandler()
 
 def watch() -> None:
     """Attach the observer to the root dispatcher, unless it is there."""
-    if not any(one is _EVENT_HANDLER for one in root_dispatcher.event_handlers):
+    # First, so that a user's handler that reads a ledger finds the call in it.
+    if _EVENT_HANDLER not in root_dispatcher.event_handlers:
         root_dispatcher.event_handlers.insert(0, _EVENT_HANDLER)
-    if not any(one is _SPAN_HANDLER for one in root_dispatcher.span_handlers):
+    if _SPAN_HANDLER not in root_dispatcher.span_handlers:
         root_dispatcher.span_handlers.insert(0, _SPAN_HANDLER)

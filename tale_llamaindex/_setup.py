@@ -1,49 +1,64 @@
-"""What every wrapper here is told: an LLM, and how to ask it under a budget."""
+"""What every wrapper here is told, an LLM and how to ask it under a budget, and how a flow's calls are made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms import LLM
 
-from tale_core.method.method import TaleMethod, as_estimator
-from tale_llamaindex._calls import arun_flow, quiet_request, run_flow
+from tale_core.errors import InvalidValueError
+from tale_core.flows import arun, run, turn
+from tale_core.method.method import MethodOptions, TaleMethod, current_options
+from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import to_messages
 from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
-from tale_llamaindex._tracking import Question
+from tale_llamaindex._tracking import Question, noted
 from tale_llamaindex.reasoning_controls import ModelControls
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from typing_extensions import Unpack
+    from llama_index.core.base.llms.types import ChatMessage
 
-    from tale_core.method.calibration import Calibration
-    from tale_core.method.policy import BudgetPolicy
-    from tale_core.models.reasoning_controls import ReasoningControl
-    from tale_core.protocols import Estimator, Strategy
-    from tale_core.types import ChooseControl, ModelCall
-    from tale_llamaindex._calls import Request
+    from tale_core.protocols import Estimator
+    from tale_core.types import ChooseControl, Flow, ModelCall, ModelReply, T
 
 
-class Options(TypedDict, total=False):
-    """How to ask under a budget; what is left out comes from the calibration, or else is the default."""
+class Options(MethodOptions, total=False):
+    """The options of all wrappers here: those of `MethodOptions`, and who estimates."""
 
     estimator: Estimator | LLM | str | int | None
-    """An estimator, another LLM or a string that names one, or a number of output tokens."""
-    policy: BudgetPolicy | None
-    """Bounds of the budget, and what to do when an answer does not keep it."""
-    strategy: str | Strategy | None
-    """A prompt strategy or its name."""
-    language: str
-    """Language of the prompt, or ``"auto"`` to follow the question's script."""
-    calibration: Calibration | str | Path | None
-    """What was measured about the LLM, or a path to it; None for the shipped one, if any."""
-    reasoning_control: ReasoningControl
-    """What may carry a budget to the LLM."""
+    """An estimator, another LLM or a string that names one, or a number of output tokens; None for the
+    calibration's budget, or else the zero-shot estimator on the wrapper's own LLM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call on an LLM."""
+
+    llm: LLM
+    endpoint: str
+    """``chat``, ``complete``, ``stream_chat`` or ``stream_complete``; `asend` puts an ``a`` before it."""
+    prompt: str | Sequence[ChatMessage]
+    kwargs: dict[str, Any]
+
+    def gathering(self) -> Gathering:
+        """Return where the answer is gathered."""
+        if isinstance(self.prompt, str):
+            return Gathering([self.prompt])
+        return Gathering([message.content or "" for message in self.prompt])
+
+    def send(self) -> Any:
+        """Make the call."""
+        return getattr(self.llm, self.endpoint)(self.prompt, **self.kwargs)
+
+    async def asend(self) -> Any:
+        """Make the call, asynchronously."""
+        return await getattr(self.llm, f"a{self.endpoint}")(self.prompt, **self.kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +75,29 @@ class Setup:
     """The reasoning controls of the LLM that estimates; usually the same."""
 
     @classmethod
-    def of(cls, llm: LLM, **options: Unpack[Options]) -> Setup:
-        """Return the setup that a caller meant.
+    def of(cls, llm: LLM, *, owner: str = "Setup", prompt_only: bool = False, **given: Any) -> Setup:
+        """Return the setup for what a caller passed.
+
+        Args:
+            llm: Answers, and estimates unless the options say who else.
+            owner: The class that was called, for messages.
+            prompt_only: Whether the class puts budgets into prompts alone: it does not make the calls itself.
+            **given: See `Options`.
 
         Raises:
-            InvalidValueError: A value that cannot be meant; its subclasses say which.
+            InvalidValueError: An unknown option, or an invalid value; its subclasses say which.
         """
+        options = current_options(given, owner=owner, also=("estimator",))
+        control = options.get("reasoning_control", "auto")
+        if prompt_only and control not in {"auto", "prompt"}:
+            raise InvalidValueError(
+                f"{owner} puts budgets into the prompt, got reasoning_control={control!r}; "
+                "wrap the LLM in TALELLM to use the model's own control"
+            )
         estimator = options.get("estimator")
         estimator_llm = llm
         if isinstance(estimator, str | LLM):
-            estimator_llm, estimator = open_llm(estimator), as_estimator(None)
+            estimator_llm, estimator = open_llm(estimator), None
         method = TaleMethod(
             estimator=estimator,
             policy=options.get("policy"),
@@ -78,7 +106,8 @@ class Setup:
             calibration=options.get("calibration"),
             model_name=name_of(llm),
         )
-        reasoner = ModelControls(llm, options.get("reasoning_control", "auto"))
+        reasoner = ModelControls(llm, control)
+        watch()
         # A server that was named stands behind this LLM, not behind another one that estimates.
         return cls(llm, method, reasoner, reasoner if estimator_llm is llm else ModelControls(estimator_llm))
 
@@ -90,23 +119,28 @@ class Setup:
             shown: The text that the framing goes around, where it is more.
             control: Decides what carries the budget; None for the prompt.
         """
-        watch()
+        watch()  # again: applications clear the dispatcher's handlers
         question_id = active_span_id.get() or str(uuid4())
         return Question(self.method.begin(text, question_id=question_id, shown=shown, control=control))
 
     def plan(self, question: Question) -> Question:
-        """Estimate the budget of a question, and return the question, ready to be asked."""
-        question.planned(run_flow(question.run.plan(), question, self.quiet_request))
+        """Estimate the budget of a question, unless that was done, and return the question."""
+        if question.plan is None:
+            question.planned(run_flow(question.run.plan(), question, self.quiet_request))
         return question
 
     async def aplan(self, question: Question) -> Question:
         """Estimate the budget of a question, asynchronously; see `plan`."""
-        question.planned(await arun_flow(question.run.plan(), question, self.quiet_request))
+        if question.plan is None:
+            question.planned(await arun_flow(question.run.plan(), question, self.quiet_request))
         return question
 
     def quiet_request(self, call: ModelCall) -> Request:
-        """Return the request that answers the estimator's call."""
-        return quiet_request(self.estimator, call)
+        """Return the request that answers a flow's own call, an estimate: cold, short, without thinking."""
+        llm, kwargs = self.estimator.quieted(call)
+        if llm.metadata.is_chat_model:
+            return Request(llm, "chat", to_messages(call.messages), kwargs)
+        return Request(llm, "complete", "\n\n".join(message.content for message in call.messages), kwargs)
 
     def describe(self) -> str:
         """Return the setup in words fit for a ``repr``: no keys, which an LLM's own shows."""
@@ -115,3 +149,56 @@ class Setup:
             f"{type(llm).__name__}({llm.metadata.model_name!r}), "
             f"estimator={method.estimator.name!r}, strategy={method.strategy.name!r}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what changes the model's answers, in plain values: caches must tell two budgets apart."""
+        method = self.method
+        return {
+            "estimator": repr(method.estimator),
+            "estimating_llm": type(self.estimator.llm).__name__,
+            "estimating_model": self.estimator.llm.metadata.model_name,
+            "policy": method.policy.model_dump(mode="json"),
+            "strategy": method.strategy.name,
+            "language": method.language,
+        }
+
+
+def run_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], Request]) -> T:
+    """Drive a flow; its calls belong to the question, which accounts for them.
+
+    Args:
+        flow: A flow of the question's run.
+        question: The question.
+        request: Says how a call is made.
+    """
+
+    def respond(call: ModelCall) -> ModelReply:
+        question.emit()
+        asked = request(call)
+        answer = asked.gathering()
+        with noted(flow=question):
+            answer.take(asked.send())
+        return answer.reply(closed=False)
+
+    try:
+        return run(flow, respond)
+    finally:
+        question.emit()
+
+
+async def arun_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], Request]) -> T:
+    """Drive a flow, asynchronously; see `run_flow`."""
+
+    async def respond(call: ModelCall) -> ModelReply:
+        question.emit()
+        asked = request(call)
+        answer = asked.gathering()
+        with noted(flow=question):
+            answer.take(await asked.asend())
+        return answer.reply(closed=False)
+
+    await turn()
+    try:
+        return await arun(flow, respond)
+    finally:
+        question.emit()

@@ -1,7 +1,7 @@
-"""Which question a model call belongs to.
+"""How a model call finds its question: the chain of spans around it, and the text that carries its question.
 
-A query engine asks the model far away from where the budget was chosen: in another method, task or thread,
-or when a stream is read at last. `Question` goes with each question; `asking_in` finds it again.
+A query engine asks the model far away from where the budget was chosen: in another method, task or thread, or
+when a stream is read at last. docs/design/llamaindex.md tells what runs where.
 """
 
 from __future__ import annotations
@@ -13,27 +13,104 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llama_index_instrumentation import root_dispatcher
+from llama_index.core.instrumentation.span import active_span_id
 
 from tale_core.events import ElasticityEvent, UsageEvent
-from tale_core.types import Framing
-from tale_llamaindex.events import dispatch
+from tale_core.types import Framing, Usage
+from tale_llamaindex.events import dispatch, heard, hears_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Hashable, Iterator
 
     from tale_core.accounts.ledger import Ledger
     from tale_core.events import ElasticityKind, Event
     from tale_core.method.plan import Answer, Plan
     from tale_core.method.question import QuestionRun
     from tale_core.types import ModelReply, T
+    from tale_llamaindex._answers import Gathering
 
-_KEPT = 512
 _END: Any = object()
+_KEPT = 256
+"""User turns kept in one place; far above what an agent or a query has under way."""
 
-_calling: ContextVar[Question | None] = ContextVar("tale_calling", default=None)
-_asking: ContextVar[Asking | None] = ContextVar("tale_asking", default=None)
-_latest: ContextVar[Question | None] = ContextVar("tale_latest", default=None)
+
+class QuestionText(str):  # noqa: SLOT000  # it has attributes
+    """The text of a query, which knows its question wherever LlamaIndex takes it."""
+
+    question: Question
+
+    @classmethod
+    def of(cls, text: str, question: Question) -> QuestionText:
+        """Return the text with its question."""
+        made = cls(text)
+        made.question = question
+        return made
+
+    def __deepcopy__(self, _: Any) -> QuestionText:
+        return self
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # a question belongs to its process
+
+
+class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
+    """How user turns under way were asked, by what tells them apart; the oldest are forgotten."""
+
+    def keep(self, key: Hashable, value: tuple[Question, Plan]) -> None:
+        """Remember how a turn was asked."""
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > _KEPT:
+            self.popitem(last=False)
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """One of LlamaIndex's spans, with notes that hold for every model call inside; the nearest note counts."""
+
+    id: str | None
+    """None where no span is active: the outermost level of a context."""
+    parent: Span | None = None
+    over: bool = False
+    flow: Question | None = None
+    """The question whose flow makes the calls, and accounts for them."""
+    asking: Asking | None = None
+    """What the calls ask, where we entered the code that makes them."""
+    question: Question | None = None
+    """The question that a query transform framed here."""
+    query: str | None = None
+    """The query of the template that is predicted here."""
+    call: OpenCall | None = None
+    """The LLM call that this span is."""
+    plans: Plans | None = None
+    """How the user turns that began inside were asked."""
+
+
+HERE: ContextVar[Span | None] = ContextVar("tale_here", default=None)
+"""The innermost span that this context has entered."""
+
+
+def current_span() -> Span:
+    """Return the span that this code runs in."""
+    active = active_span_id.get()
+    span = HERE.get()
+    while span is not None and span.id != active:
+        span = span.parent
+    if span is None:
+        span = Span(active)
+        HERE.set(span)
+    return span
+
+
+@contextmanager
+def noted(*, flow: Question | None = None, asking: Asking | None = None) -> Iterator[None]:
+    """Make a note that holds for what is called inside, and for nothing else in the span."""
+    span = current_span()
+    token = HERE.set(Span(span.id, span, flow=flow, asking=asking))
+    try:
+        yield
+    finally:
+        HERE.reset(token)
 
 
 class Question:
@@ -58,26 +135,18 @@ class Question:
         """The question's run id."""
         return self.run.question_id
 
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Mark the calls made inside as made for this question by a flow, which accounts for them itself."""
-        token = _calling.set(self)
-        try:
-            yield
-        finally:
-            _calling.reset(token)
-
     def planned(self, plan: Plan) -> None:
         """Note how the question will be asked."""
         self.plan = plan
         if plan.framing != Framing():
-            self.framed = framed_text(plan)
+            self.framed = QuestionText.of(framed_text(plan), self)
 
     def announce(self) -> None:
-        """Let `asking_in` know the framed text: code that we do not see carries it to the model."""
-        if self.framed:
-            _latest.set(self)
-            _known.add(self)
+        """Let calls around the current span, which the transform is, be recognised by the framed text."""
+        span = current_span()
+        if span.parent is None:
+            span.parent = Span(None)
+        span.parent.question = self
 
     def settle(self, plan: Plan, reply: ModelReply) -> Answer:
         """Account for one answer, judge it against the budget, and send out what was recorded."""
@@ -108,7 +177,7 @@ class Question:
     def follow(self, ledger: Ledger) -> None:
         """Send records to a ledger as well, starting with what was recorded before the question was asked."""
         with self._lock:
-            if any(ledger is one for one in self._ledgers) or hears_events(ledger):
+            if ledger in self._ledgers or hears_events(ledger):
                 return
             self._ledgers.append(ledger)
             ledger.record_all(self._before_asking)
@@ -124,15 +193,6 @@ class Asking:
     answers: list[Answer] = field(default_factory=list)
     """What came back, call by call."""
 
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Mark the calls made inside as asking under this plan."""
-        token = _asking.set(self)
-        try:
-            yield
-        finally:
-            _asking.reset(token)
-
     def stream(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
         """Hand on a stream whose calls ask this, whenever they begin.
 
@@ -140,7 +200,7 @@ class Asking:
             PolicyViolationError: The policy says raise for what the whole answer did.
         """
         while True:
-            with self.under_way():
+            with noted(asking=self):
                 item = next(items, _END)
             if item is _END:
                 break
@@ -150,7 +210,7 @@ class Asking:
     async def astream(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """Hand on a stream, asynchronously; see `stream`."""
         while True:
-            with self.under_way():
+            with noted(asking=self):
                 item = await anext(items, _END)
             if item is _END:
                 break
@@ -165,6 +225,13 @@ class Asking:
     def settle(self, reply: ModelReply) -> None:
         """Account for one answer."""
         self.answers.append(self.question.settle(self.plan, reply))
+
+    def attempts(self) -> Iterator[Asking]:
+        """Yield how to ask, and how to ask again as long as the policy says retry; see `again`."""
+        asking: Asking | None = self
+        while asking is not None:
+            yield asking
+            asking = asking.again()
 
     def again(self) -> Asking | None:
         """Return how to ask again where the policy says retry; None when the last answer stands.
@@ -181,32 +248,47 @@ class Asking:
         return None if plan is None else Asking(self.question, plan)
 
 
-class _Known:
-    """The last questions by their framed text; those that a caller never finishes age out."""
+@dataclass(slots=True)
+class OpenCall:
+    """One LLM call under way."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._questions: OrderedDict[str, Question] = OrderedDict()
+    answer: Gathering
+    asking: Asking | None
+    """What the prompt asks, and under which budget the answer is judged; None for calls that carry none."""
+    question_id: str
+    """The run id of the question, or else of the outermost span around the call."""
+    wraps: bool
+    """Whether another call is made inside; that one is paid for, not this one."""
+    ledgers: list[Ledger] = field(default_factory=list)
+    """Who asked to be told, apart from the question's own followers."""
+    over: bool = False
 
-    def add(self, question: Question) -> None:
-        with self._lock:
-            self._questions[question.framed] = question
-            self._questions.move_to_end(question.framed)
-            while len(self._questions) > _KEPT:
-                self._questions.popitem(last=False)
+    def follow(self, ledger: Ledger) -> None:
+        """Tell a ledger as well, once."""
+        if self.asking is not None:
+            self.asking.question.follow(ledger)
+        elif ledger not in self.ledgers and not hears_events(ledger):
+            self.ledgers.append(ledger)
 
-    def named(self, framed: str) -> Question | None:
-        with self._lock:
-            return self._questions.get(framed)
-
-    def inside(self, prompt: str) -> Question | None:
-        """Return the question whose framed text stands in the prompt; the longest, which may hold others."""
-        with self._lock:
-            found = [question for framed, question in self._questions.items() if framed in prompt]
-        return max(found, key=lambda question: len(question.framed), default=None)
-
-
-_known = _Known()
+    def settle(self, *, closed: bool) -> None:
+        """Account for the call, once it is over."""
+        if self.wraps or not (self.asking or self.ledgers or heard()):
+            return
+        reply = self.answer.reply(closed=closed, failing=False)
+        if self.asking is not None:
+            self.asking.settle(reply)
+            return
+        record = UsageEvent(
+            question_id=self.question_id,
+            role="reason",
+            usage=reply.usage or Usage(source="estimated"),
+            model=reply.model,
+            finish_reason=reply.finish_reason,
+            seconds=reply.seconds,
+        )
+        dispatch(record)
+        for ledger in self.ledgers:
+            ledger.record(record)
 
 
 def framed_text(plan: Plan) -> str:
@@ -216,43 +298,29 @@ def framed_text(plan: Plan) -> str:
 
 def framed_before(text: str) -> Question | None:
     """Return the question that was framed to exactly this text, if one was."""
-    return _known.named(text)
+    question = text.question if isinstance(text, QuestionText) else None
+    span = current_span() if question is None else None
+    while span is not None and question is None:
+        question, span = span.question, span.parent
+    return question if question is not None and question.framed == text else None
 
 
-def caller() -> Question | None:
-    """Return the question whose flow makes the call under way in this context, if one does."""
-    return _calling.get()
-
-
-def current_asking() -> Asking | None:
-    """Return what is being asked in this context, if it is known."""
-    return _asking.get()
-
-
-def asking_in(prompt: str, scope: Question | None) -> Asking | None:
-    """Return what a prompt asks.
+def asked_here(prompt: str = "") -> Asking | Question | None:
+    """Return what a call in this context asks under a budget.
 
     Args:
         prompt: The whole prompt.
-        scope: The question planned in the span around the call, if any.
 
     Returns:
-        What is asked in this context. Where that is not known, the question whose framed text the prompt holds:
-        this context's latest or the scope's if it is theirs, since texts may repeat, otherwise any.
+        What is asked by code that we entered, or by the prompt, which holds a framed question; a question alone
+        where its flow makes the call; None where no budget is known.
     """
-    asking = current_asking()
-    if asking is not None:
-        return asking
-    for question in (_latest.get(), scope):
-        if question is not None and question.framed and question.framed in prompt:
-            return _asked(question)
-    return _asked(_known.inside(prompt))
-
-
-def _asked(question: Question | None) -> Asking | None:
-    return None if question is None or question.plan is None else Asking(question, question.plan)
-
-
-def hears_events(ledger: Ledger) -> bool:
-    """Return whether an attached event handler owns the ledger, so that it hears of every record anyway."""
-    return any(getattr(handler, "ledger", None) is ledger for handler in root_dispatcher.event_handlers)
+    span: Span | None = current_span()
+    while span is not None:
+        found, question = span.flow or span.asking, span.question
+        if found is not None:
+            return found
+        if question is not None and question.plan is not None and question.framed in prompt:
+            return Asking(question, question.plan)
+        span = span.parent
+    return None

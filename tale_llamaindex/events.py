@@ -5,11 +5,11 @@ Attach any ``BaseEventHandler`` to the root dispatcher to receive them, or use `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
 from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
@@ -17,10 +17,23 @@ from tale_core.events import BudgetEvent, ElasticityEvent, Event, UsageEvent
 if TYPE_CHECKING:
     from llama_index_instrumentation.dispatcher import Dispatcher
 
+    from tale_core.accounts.ledger import Ledger
+
+RecordT = TypeVar("RecordT", bound=Event)
+
 _dispatcher = get_dispatcher(__name__)
 
 
-class TALEBudgetEvent(BudgetEvent, BaseEvent):
+class _Dispatched(BaseEvent):
+    """What turns one of the core's records into an event of the dispatcher."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which observability tools file the event."""
+        return cls.__name__
+
+
+class TALEBudgetEvent(BudgetEvent, _Dispatched):
     """A budget was chosen for a question, before the question was asked.
 
     Example:
@@ -29,57 +42,28 @@ class TALEBudgetEvent(BudgetEvent, BaseEvent):
         ('TALEBudgetEvent', 40)
     """
 
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the name under which observability tools file the event."""
-        return "TALEBudgetEvent"
-
     @property
     def record(self) -> BudgetEvent:
         """The core record, without what belongs to the dispatcher."""
-        return BudgetEvent(**{name: getattr(self, name) for name in BudgetEvent.model_fields})
+        return _record(BudgetEvent, self)
 
 
-class TALEUsageEvent(UsageEvent, BaseEvent):
-    """A model call was paid for, as an estimate or as (part of) an answer.
-
-    Example:
-        >>> from tale_core import Usage
-        >>> event = TALEUsageEvent(question_id="1", role="reason", usage=Usage(output_tokens=36), budget=40)
-        >>> event.class_name(), event.record.usage.output_tokens
-        ('TALEUsageEvent', 36)
-    """
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the name under which observability tools file the event."""
-        return "TALEUsageEvent"
+class TALEUsageEvent(UsageEvent, _Dispatched):
+    """A model call was paid for, as an estimate or as (part of) an answer."""
 
     @property
     def record(self) -> UsageEvent:
         """The core record, without what belongs to the dispatcher."""
-        return UsageEvent(**{name: getattr(self, name) for name in UsageEvent.model_fields})
+        return _record(UsageEvent, self)
 
 
-class TALEElasticityEvent(ElasticityEvent, BaseEvent):
-    """A budget or an answer did not behave as intended.
-
-    Example:
-        >>> from tale_core import ElasticityKind
-        >>> event = TALEElasticityEvent(kind=ElasticityKind.OVERRUN, budget=40, actual=99)
-        >>> event.class_name(), str(event.record.kind)
-        ('TALEElasticityEvent', 'overrun')
-    """
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the name under which observability tools file the event."""
-        return "TALEElasticityEvent"
+class TALEElasticityEvent(ElasticityEvent, _Dispatched):
+    """A budget or an answer did not behave as intended."""
 
     @property
     def record(self) -> ElasticityEvent:
         """The core record, without what belongs to the dispatcher."""
-        return ElasticityEvent(**{name: getattr(self, name) for name in ElasticityEvent.model_fields})
+        return _record(ElasticityEvent, self)
 
 
 TALEEvent: TypeAlias = TALEBudgetEvent | TALEUsageEvent | TALEElasticityEvent
@@ -94,10 +78,16 @@ def heard() -> bool:
     """Return whether an attached event handler may want TALE's events."""
     dispatcher: Dispatcher | None = _dispatcher
     while dispatcher is not None:
-        if any(not isinstance(one, PassingOver | NullEventHandler) for one in dispatcher.event_handlers):
-            return True
+        for one in dispatcher.event_handlers:
+            if not isinstance(one, PassingOver | NullEventHandler):
+                return True
         dispatcher = dispatcher.parent if dispatcher.propagate else None
     return False
+
+
+def hears_events(ledger: Ledger) -> bool:
+    """Return whether an attached event handler owns the ledger, so that it hears of every record anyway."""
+    return ledger in [getattr(handler, "ledger", None) for handler in root_dispatcher.event_handlers]
 
 
 def dispatch(record: Event) -> None:
@@ -112,3 +102,7 @@ def dispatch(record: Event) -> None:
     else:
         event = TALEElasticityEvent(**dict(record))
     _dispatcher.event(event)
+
+
+def _record(kind: type[RecordT], event: RecordT) -> RecordT:
+    return kind(**{name: getattr(event, name) for name in kind.model_fields})

@@ -16,18 +16,17 @@ from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityKind
 from tale_core.prompts.strategies import choose_language
 from tale_core.types import Framing
-from tale_llamaindex._division import Ask, divide, portion
 from tale_llamaindex._tracking import Asking
-from tale_llamaindex._wrapped import inner_of
-from tale_llamaindex.synthesizer import TALESynthesizer
+from tale_llamaindex.llm import inner_of
+from tale_llamaindex.synthesizer import Ask, TALESynthesizer, divide, portion
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
     from llama_index.core.prompts.mixin import PromptDictType
     from llama_index.core.response_synthesizers import BaseSynthesizer
 
-    from tale_llamaindex._division import Chunks, Division
     from tale_llamaindex._tracking import Question
+    from tale_llamaindex.synthesizer import Chunks, Division
 
 _SURVEY = PromptTemplate(
     "Numbered passages are below.\n"
@@ -64,7 +63,7 @@ class TALEHierarchicalSynthesizer(TALESynthesizer):
         **options: As for `TALESynthesizer`.
 
     Raises:
-        InvalidValueError: ``survey_share`` is not between 0 and 1, or another value that cannot be meant.
+        InvalidValueError: ``survey_share`` is not between 0 and 1, or another invalid value.
 
     Example:
         >>> from tale_core.testing import ScriptedModel

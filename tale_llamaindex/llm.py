@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from llama_index.core.base.llms.types import LLMMetadata  # noqa: TC002  # pydantic reads it
+from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.structured_llm import StructuredLLM
+from pydantic import Field, PrivateAttr, SerializeAsAny
 
-from tale_core.errors import NotAChatModelError
-from tale_llamaindex._tracking import Asking
-from tale_llamaindex._user_turn import FORCED, Conversation, predicting
-from tale_llamaindex._wrapped import WrappedLLM
+from tale_core.errors import InvalidValueError, NotAChatModelError
+from tale_llamaindex._conversation import FORCED, BudgetedCall, Conversation, UserTurns
+from tale_llamaindex._models import open_llm
+from tale_llamaindex._setup import Setup, arun_flow, run_flow
+from tale_llamaindex._tracking import Asking, noted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Sequence
@@ -26,11 +31,30 @@ if TYPE_CHECKING:
     from llama_index.core.llms.llm import ToolSelection
     from llama_index.core.prompts import BasePromptTemplate
     from llama_index.core.tools import BaseTool
-    from llama_index.core.types import TokenAsyncGen, TokenGen
     from pydantic import BaseModel
+    from typing_extensions import Unpack
+
+    from tale_core.method.plan import Answer, Plan
+    from tale_llamaindex._convert import Response
+    from tale_llamaindex._models import LLMLike
+    from tale_llamaindex._setup import Options, Request
+    from tale_llamaindex._tracking import Question
+
+# What an LLM is set up with; the wrapper and the LLM inside always agree on it.
+_SHARED = (
+    "callback_manager",
+    "completion_to_prompt",
+    "messages_to_prompt",
+    "output_parser",
+    "pydantic_program_mode",
+    "query_wrapper_prompt",
+    "rate_limiter",
+    "system_prompt",
+)
+_END: Any = object()
 
 
-class TALEPlainLLM(WrappedLLM):
+class TALEPlainLLM(LLM):
     """`TALELLM` for code that must not take the LLM for one that calls tools.
 
     Args and errors are those of `TALELLM`.
@@ -44,73 +68,88 @@ class TALEPlainLLM(WrappedLLM):
         Let's think step by step and use less than 40 tokens:
     """
 
+    llm: SerializeAsAny[LLM]
+    """The LLM inside."""
+    tale: dict[str, Any] = Field(default_factory=dict)
+    """How it is asked, in plain values: whoever caches by ``to_dict`` must tell two budgets apart."""
+
+    _setup: Setup = PrivateAttr()
+    _turns: UserTurns = PrivateAttr(default_factory=UserTurns)
+
+    def __init__(self, llm: LLMLike = None, **options: Unpack[Options]) -> None:
+        inner = open_llm(llm)
+        setup = Setup.of(inner, owner=type(self).__name__, **options)
+        super().__init__(llm=inner, tale=setup.to_dict(), **{name: getattr(inner, name) for name in _SHARED})
+        self._setup = setup
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the LLM's name."""
+        return cls.__name__
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> NoReturn:
+        """Refuse: a dict does not hold the LLM inside, nor an estimator.
+
+        Raises:
+            InvalidValueError: Always.
+        """
+        del data, kwargs
+        raise InvalidValueError(
+            f"a {cls.__name__} cannot be made from a dict, which does not hold the LLM inside; "
+            f"write {cls.__name__}(llm, ...) again, or pickle it"
+        )
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """The metadata of the LLM inside."""
+        return self.llm.metadata
+
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Estimate a budget for the last user message, and ask under it."""
-        turn = self._begin(Conversation.of_messages(messages), "chat", kwargs)
-        return self.llm.chat(messages, **kwargs) if turn is None else self._run(turn)
+        call = self._begin(Conversation.of_messages(messages), "chat", kwargs)
+        return self.llm.chat(messages, **kwargs) if call is None else self._run(call)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Estimate a budget for the last user message, and ask under it."""
-        turn = self._begin(Conversation.of_messages(messages), "chat", kwargs)
-        return await self.llm.achat(messages, **kwargs) if turn is None else await self._arun(turn)
+        call = self._begin(Conversation.of_messages(messages), "chat", kwargs)
+        return await self.llm.achat(messages, **kwargs) if call is None else await self._arun(call)
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Estimate a budget for the prompt, and ask under it."""
-        turn = self._begin_prompt(prompt, "complete", kwargs, formatted=formatted)
-        return self.llm.complete(prompt, formatted, **kwargs) if turn is None else self._run(turn)
+        call = self._begin_prompt(prompt, "complete", kwargs, formatted=formatted)
+        return self.llm.complete(prompt, formatted, **kwargs) if call is None else self._run(call)
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Estimate a budget for the prompt, and ask under it."""
-        turn = self._begin_prompt(prompt, "complete", kwargs, formatted=formatted)
-        return await self.llm.acomplete(prompt, formatted, **kwargs) if turn is None else await self._arun(turn)
+        call = self._begin_prompt(prompt, "complete", kwargs, formatted=formatted)
+        return await self.llm.acomplete(prompt, formatted, **kwargs) if call is None else await self._arun(call)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer to the last user message, asked under a budget."""
-        turn = self._begin(Conversation.of_messages(messages), "stream_chat", kwargs)
-        return self.llm.stream_chat(messages, **kwargs) if turn is None else self._stream(turn)
+        call = self._begin(Conversation.of_messages(messages), "stream_chat", kwargs)
+        return self.llm.stream_chat(messages, **kwargs) if call is None else self._stream(call)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Stream the answer to the last user message, asked under a budget."""
-        turn = self._begin(Conversation.of_messages(messages), "stream_chat", kwargs)
-        return await self.llm.astream_chat(messages, **kwargs) if turn is None else await self._astream(turn)
+        call = self._begin(Conversation.of_messages(messages), "stream_chat", kwargs)
+        return await self.llm.astream_chat(messages, **kwargs) if call is None else await self._astream(call)
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Stream the answer to the prompt, asked under a budget."""
-        turn = self._begin_prompt(prompt, "stream_complete", kwargs, formatted=formatted)
-        return self.llm.stream_complete(prompt, formatted, **kwargs) if turn is None else self._stream(turn)
+        call = self._begin_prompt(prompt, "stream_complete", kwargs, formatted=formatted)
+        return self.llm.stream_complete(prompt, formatted, **kwargs) if call is None else self._stream(call)
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Stream the answer to the prompt, asked under a budget."""
-        turn = self._begin_prompt(prompt, "stream_complete", kwargs, formatted=formatted)
+        call = self._begin_prompt(prompt, "stream_complete", kwargs, formatted=formatted)
         return (
             await self.llm.astream_complete(prompt, formatted, **kwargs)
-            if turn is None
-            else await self._astream(turn)
+            if call is None
+            else await self._astream(call)
         )
-
-    # In a template the query stands apart from its context: the estimator is shown the query alone.
-
-    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """Predict for a prompt template; the estimator sees only its query."""
-        with predicting(prompt, prompt_args):
-            return super().predict(prompt, **prompt_args)
-
-    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """Predict for a prompt template; the estimator sees only its query."""
-        with predicting(prompt, prompt_args):
-            return await super().apredict(prompt, **prompt_args)
-
-    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
-        """Stream the prediction for a prompt template; the estimator sees only its query."""
-        with predicting(prompt, prompt_args):
-            return super().stream(prompt, **prompt_args)
-
-    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
-        """Stream the prediction for a prompt template; the estimator sees only its query."""
-        with predicting(prompt, prompt_args):
-            return await super().astream(prompt, **prompt_args)
 
     # Structured output: the LLM inside makes the calls, so that its native path is kept.
 
@@ -122,16 +161,13 @@ class TALEPlainLLM(WrappedLLM):
         **prompt_args: Any,
     ) -> Any:
         """Answer as an object of a class, asked under a budget."""
-        with predicting(prompt, prompt_args):
-            turn = self._begin_structured(prompt, llm_kwargs, prompt_args)
-            if turn is None:
-                return self.llm.structured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
-            asking: Asking | None = Asking(turn.question, self._plan(turn))
-        while asking is not None:
-            llm, template, kwargs = turn.structured(asking.plan)
-            with asking.under_way():
+        call = self._begin_structured(prompt, llm_kwargs, prompt_args)
+        if call is None:
+            return self.llm.structured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
+        for asking in Asking(call.question, self._plan(call)).attempts():
+            llm, template, kwargs = call.structured(asking.plan)
+            with noted(asking=asking):
                 found = llm.structured_predict(output_cls, template, llm_kwargs=kwargs)
-            asking = asking.again()
         return found
 
     async def astructured_predict(
@@ -142,18 +178,13 @@ class TALEPlainLLM(WrappedLLM):
         **prompt_args: Any,
     ) -> Any:
         """Answer as an object of a class, asked under a budget."""
-        with predicting(prompt, prompt_args):
-            turn = self._begin_structured(prompt, llm_kwargs, prompt_args)
-            if turn is None:
-                return await self.llm.astructured_predict(
-                    output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-                )
-            asking: Asking | None = Asking(turn.question, await self._aplan(turn))
-        while asking is not None:
-            llm, template, kwargs = turn.structured(asking.plan)
-            with asking.under_way():
+        call = self._begin_structured(prompt, llm_kwargs, prompt_args)
+        if call is None:
+            return await self.llm.astructured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
+        for asking in Asking(call.question, await self._aplan(call)).attempts():
+            llm, template, kwargs = call.structured(asking.plan)
+            with noted(asking=asking):
                 found = await llm.astructured_predict(output_cls, template, llm_kwargs=kwargs)
-            asking = asking.again()
         return found
 
     def stream_structured_predict(
@@ -164,14 +195,11 @@ class TALEPlainLLM(WrappedLLM):
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
         """Stream partial objects of a class, asked under a budget."""
-        with predicting(prompt, prompt_args):
-            turn = self._begin_structured(prompt, llm_kwargs, prompt_args)
-            if turn is None:
-                return self.llm.stream_structured_predict(
-                    output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-                )
-            asking = Asking(turn.question, self._plan(turn))
-        llm, template, kwargs = turn.structured(asking.plan)
+        call = self._begin_structured(prompt, llm_kwargs, prompt_args)
+        if call is None:
+            return self.llm.stream_structured_predict(output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args)
+        asking = Asking(call.question, self._plan(call))
+        llm, template, kwargs = call.structured(asking.plan)
         return asking.stream(llm.stream_structured_predict(output_cls, template, llm_kwargs=kwargs))
 
     async def astream_structured_predict(
@@ -182,17 +210,89 @@ class TALEPlainLLM(WrappedLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
         """Stream partial objects of a class, asked under a budget."""
-        with predicting(prompt, prompt_args):
-            turn = self._begin_structured(prompt, llm_kwargs, prompt_args)
-            if turn is None:
-                return await self.llm.astream_structured_predict(
-                    output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
-                )
-            asking = Asking(turn.question, await self._aplan(turn))
-        llm, template, kwargs = turn.structured(asking.plan)
-        with asking.under_way():
+        call = self._begin_structured(prompt, llm_kwargs, prompt_args)
+        if call is None:
+            return await self.llm.astream_structured_predict(
+                output_cls, prompt, llm_kwargs=llm_kwargs, **prompt_args
+            )
+        asking = Asking(call.question, await self._aplan(call))
+        llm, template, kwargs = call.structured(asking.plan)
+        with noted(asking=asking):
             found = await llm.astream_structured_predict(output_cls, template, llm_kwargs=kwargs)
         return asking.astream(found)
+
+    # One call, from the prompt to the answer.
+
+    def _begin(
+        self, conversation: Conversation | None, endpoint: str, kwargs: dict[str, Any], query: str | None = None
+    ) -> BudgetedCall | None:
+        return self._turns.begin(self._setup, conversation, endpoint, kwargs, query)
+
+    def _begin_prompt(
+        self, prompt: str, endpoint: str, kwargs: dict[str, Any], *, formatted: bool
+    ) -> BudgetedCall | None:
+        call = self._begin(Conversation.of_prompt(self.llm, prompt, formatted=formatted), endpoint, kwargs)
+        if call is not None and formatted:
+            call.kwargs = {**call.kwargs, "formatted": True}
+        return call
+
+    def _begin_structured(
+        self, prompt: BasePromptTemplate, llm_kwargs: dict[str, Any] | None, prompt_args: dict[str, Any]
+    ) -> BudgetedCall | None:
+        # The LLM inside puts its system prompt before the messages itself.
+        messages = prompt.format_messages(llm=self, **prompt_args)
+        query = {**prompt.kwargs, **prompt_args}.get("query_str", "")
+        return self._begin(Conversation.of_messages(messages), "chat", dict(llm_kwargs or {}), query)
+
+    def _run(self, call: BudgetedCall) -> Any:
+        answer = run_flow(call.answering(), call.question, call.request)
+        self._turns.asked(call, answer.plan)
+        return _accounted(answer)
+
+    async def _arun(self, call: BudgetedCall) -> Any:
+        answer = await arun_flow(call.answering(), call.question, call.request)
+        self._turns.asked(call, answer.plan)
+        return _accounted(answer)
+
+    def _plan(self, call: BudgetedCall) -> Plan:
+        plan = run_flow(call.planning(), call.question, call.request)
+        self._turns.asked(call, plan)
+        return plan
+
+    async def _aplan(self, call: BudgetedCall) -> Plan:
+        plan = await arun_flow(call.planning(), call.question, call.request)
+        self._turns.asked(call, plan)
+        return plan
+
+    def _stream(self, call: BudgetedCall) -> Any:
+        plan = self._plan(call)
+        request = call.request(plan.call())
+        with noted(flow=call.question):
+            chunks = request.send()
+        return _StreamedAnswer(call.question, plan, request).stream(chunks)
+
+    async def _astream(self, call: BudgetedCall) -> Any:
+        plan = await self._aplan(call)
+        request = call.request(plan.call())
+        with noted(flow=call.question):
+            chunks = await request.asend()
+        return _StreamedAnswer(call.question, plan, request).astream(chunks)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _SHARED:
+            setattr(self.llm, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # Code that knows the LLM inside finds what it looks for: model, temperature, max_tokens, ...
+        if name.startswith("_") or name == "llm":
+            return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, for private attributes
+        return getattr(self.llm, name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._setup.describe()})"
+
+    __str__ = __repr__
 
 
 class TALELLM(TALEPlainLLM, FunctionCallingLLM):
@@ -201,23 +301,18 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
     Behaves as the LLM inside: its metadata, tools, native structured output, system prompt, callback manager
     and rate limiter. The budget goes to the end of the last user message, on a copy. In an agent's turn the
     estimator runs once; the calls that return tool results carry the same budget. Responses tell what they cost
-    in ``additional_kwargs["tale"]``.
+    in ``additional_kwargs["tale"]``, a stream in one more chunk at its end.
+
+    For agents, chat and plain calls. In a query engine use `TALEQueryEngine`: it alone knows the response mode.
 
     Args:
         llm: An LLM object, ``"local"``, ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or
             None for ``Settings.llm``.
-        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            calibration's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
-            calibration's or else the defaults.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
-        reasoning_control: What may carry the budget: ``"auto"`` takes the LLM's own reasoning control where it
-            is known to think, else the prompt; see `tale_core.models.reasoning_controls.ReasoningControl`.
+        **options: ``estimator``, ``policy``, ``strategy``, ``language``, ``calibration`` and
+            ``reasoning_control``; see `Options`.
 
     Raises:
-        InvalidValueError: A value that cannot be meant; its subclasses say which.
+        InvalidValueError: An unknown option, or an invalid value; its subclasses say which.
         NotAChatModelError: ``llm`` is neither an LLM nor a string.
         UnknownModelError: ``llm`` is a string that names no model.
 
@@ -232,6 +327,10 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
         >>> response.additional_kwargs["tale"]["budget"]
         40
     """
+
+    # Type checkers read the signature of a pydantic model from the class itself.
+    def __init__(self, llm: LLMLike = None, **options: Unpack[Options]) -> None:
+        super().__init__(llm, **options)
 
     def _prepare_chat_with_tools(  # noqa: PLR0917  # the framework's signature
         self,
@@ -279,3 +378,80 @@ class TALELLM(TALEPlainLLM, FunctionCallingLLM):
                 f"{type(self.llm).__name__} cannot call tools; wrap a FunctionCallingLLM, or use a ReActAgent"
             )
         return self.llm
+
+
+class _StreamedAnswer:
+    """One answer as it streams; it is settled when the stream ends, however that comes about."""
+
+    def __init__(self, question: Question, plan: Plan, request: Request) -> None:
+        self._question = question
+        self._plan = plan
+        self._answer: Answer | None = None
+        self._gathering = request.gathering()
+
+    def stream(self, chunks: Generator[Response, None, None]) -> Generator[Response, None, None]:
+        """Hand on the chunks, and at the end an empty one with the accounts."""
+        try:
+            while True:
+                # The inner call may begin, or call others, whenever it is advanced.
+                with noted(flow=self._question):
+                    chunk = next(chunks, _END)
+                if chunk is _END:
+                    break
+                self._gathering.take(chunk)
+                yield chunk
+            self._settle(closed=False)
+        finally:
+            self._settle(closed=True)
+            chunks.close()
+        yield from self._accounts()
+
+    async def astream(self, chunks: AsyncGenerator[Response, None]) -> AsyncGenerator[Response, None]:
+        """Hand on the chunks, asynchronously; see `stream`."""
+        try:
+            while True:
+                with noted(flow=self._question):
+                    chunk = await anext(chunks, _END)
+                if chunk is _END:
+                    break
+                self._gathering.take(chunk)
+                yield chunk
+            self._settle(closed=False)
+        finally:
+            self._settle(closed=True)
+            await chunks.aclose()
+        for last in self._accounts():
+            yield last
+
+    def _settle(self, *, closed: bool) -> None:
+        """Account for the answer, once."""
+        if self._answer is None and self._gathering.last is not None:
+            self._answer = self._question.settle(self._plan, self._gathering.reply(closed=closed))
+
+    def _accounts(self) -> Generator[Response, None, None]:
+        if self._answer is not None:
+            yield _accounted(self._answer, last_chunk=True)
+            self._question.run.enforce(self._answer)
+
+
+def _accounted(answer: Answer, *, last_chunk: bool = False) -> Any:
+    """Return a copy of the LLM's response with the accounts in its ``additional_kwargs``.
+
+    Args:
+        answer: What it cost and showed.
+        last_chunk: Whether it follows the last chunk of a stream. The text so far stands in it, but nothing
+            that was read already and that others add up: no new text, and no usage.
+    """
+    response: Response = answer.reply.native
+    accounts = {"tale": answer.summary()}
+    update: dict[str, Any] = {"additional_kwargs": {**response.additional_kwargs, **accounts}}
+    if last_chunk:
+        update = {"additional_kwargs": accounts, "delta": "", "raw": None}
+    return response.model_copy(update=update)
+
+
+def inner_of(llm: LLM) -> LLM:
+    """Return the LLM that answers in plain text at the heart of an LLM, however it is wrapped."""
+    while isinstance(llm, TALEPlainLLM | StructuredLLM):
+        llm = llm.llm
+    return llm

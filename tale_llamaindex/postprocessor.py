@@ -30,7 +30,7 @@ class TALENodePostprocessor(BaseNodePostprocessor):
         scorer: Scores texts by their relevance to a query; None for BM25.
 
     Raises:
-        InvalidValueError: The budget is below 1.
+        InvalidValueError: The budget is no whole number, or below 1.
 
     Example:
         >>> nodes = [
@@ -55,8 +55,8 @@ class TALENodePostprocessor(BaseNodePostprocessor):
         count: Callable[[str], int] | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        if budget < 1:
-            raise InvalidValueError(f"a context budget is a number of tokens of at least 1, got {budget}")
+        if type(budget) is not int or budget < 1:  # True is an int, and no budget
+            raise InvalidValueError(f"a context budget is a number of tokens of at least 1, got {budget!r}")
         super().__init__(budget=budget)
         self._count = count_tokens if count is None else count
         self._scorer = scorer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -18,47 +19,43 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from tale_core.errors import InvalidValueError
 from tale_core.flows import turn
 from tale_llamaindex._models import open_llm
-from tale_llamaindex.synthesizer import TALESynthesizer, planned
+from tale_llamaindex._tracking import QuestionText
+from tale_llamaindex.synthesizer import TALESynthesizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.callbacks import CallbackManager
-    from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptMixinType
     from llama_index.core.schema import NodeWithScore, QueryBundle
+    from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Calibration
-    from tale_core.method.policy import BudgetPolicy
-    from tale_core.protocols import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
+    from tale_llamaindex._setup import Options
     from tale_llamaindex._tracking import Question
 
 
 class TALEQueryEngine(BaseQueryEngine):
     """Estimates a budget for each query while its nodes are retrieved, and synthesizes the answer under it.
 
-    Retrieval, node postprocessors and rerankers see the query as it was asked. Asynchronous queries never
-    block the event loop for the estimate, and a query is estimated once however the engine is used.
+    The first choice for retrieval: node postprocessors and rerankers see the query as it was asked, a query is
+    estimated once however the engine is used, and the budget is divided by response mode. Asynchronous queries
+    never block the event loop for the estimate.
 
     Args:
         query_engine: An engine that retrieves and synthesizes, such as ``index.as_query_engine()``, or a
             retriever. The engine itself is not changed.
         llm: The LLM to estimate with, and whose shipped calibration is used; with a retriever also the LLM that
             answers. An LLM object, a string as for `TALELLM`, or None for the engine's own.
-        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            calibration's budget or else the zero-shot estimator.
-        policy: Bounds of the budget, and what to do when an answer does not keep it; None for the
-            calibration's or else the defaults. A stream is never asked again.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
         callback_manager: The callback manager; None for the engine's.
+        **options: ``estimator``, ``policy``, ``strategy``, ``language`` and ``calibration``; see `Options`. A
+            stream is never asked again, whatever the policy. An engine whose synthesizer is a `TALESynthesizer`
+            keeps that one's.
 
     Raises:
-        InvalidValueError: The engine does not retrieve and synthesize, or another value that cannot be meant.
+        InvalidValueError: The engine does not retrieve and synthesize, an option is unknown, or a value is
+            invalid.
 
     Example:
         >>> from llama_index.core import Document, MockEmbedding, SummaryIndex
@@ -74,25 +71,14 @@ class TALEQueryEngine(BaseQueryEngine):
         query_engine: BaseQueryEngine | BaseRetriever,
         llm: LLMLike = None,
         *,
-        estimator: Estimator | LLM | str | int | None = None,
-        policy: BudgetPolicy | None = None,
-        strategy: str | Strategy | None = None,
-        language: str = "auto",
-        calibration: Calibration | str | Path | None = None,
         callback_manager: CallbackManager | None = None,
+        **options: Unpack[Options],
     ) -> None:
         engine, synthesizer = _parts(query_engine, llm)
         if not isinstance(synthesizer, TALESynthesizer):
-            synthesizer = TALESynthesizer(
-                synthesizer,
-                llm=llm,
-                estimator=estimator,
-                policy=policy,
-                strategy=strategy,
-                language=language,
-                calibration=calibration,
-            )
+            synthesizer = TALESynthesizer(synthesizer, llm=llm, **options)
         self._synthesizer = synthesizer
+        self._setup = synthesizer._setup  # noqa: SLF001  # ours
         self._engine: Any = copy.copy(engine)  # the caller's engine goes on as it is
         vars(self._engine)["_response_synthesizer"] = synthesizer
         super().__init__(callback_manager or engine.callback_manager)
@@ -137,8 +123,7 @@ class TALEQueryEngine(BaseQueryEngine):
         ) as event:
             question = self._synthesizer.begin(query_bundle.query_str)
             nodes = self._retrieve_while_planning(query_bundle, question)
-            with planned(question):
-                response = self.synthesize(query_bundle, nodes)
+            response = self.synthesize(_carrying(query_bundle, question), nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
@@ -149,8 +134,7 @@ class TALEQueryEngine(BaseQueryEngine):
         ) as event:
             question = self._synthesizer.begin(query_bundle.query_str)
             nodes = await self._aretrieve_while_planning(query_bundle, question)
-            with planned(question):
-                response = await self.asynthesize(query_bundle, nodes)
+            response = await self.asynthesize(_carrying(query_bundle, question), nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
@@ -158,7 +142,7 @@ class TALEQueryEngine(BaseQueryEngine):
         if question is None:
             return self.retrieve(bundle)
         with ThreadPoolExecutor(1, thread_name_prefix="tale-estimate") as pool:
-            planning = pool.submit(copy_context().run, self._synthesizer.plan, question)
+            planning = pool.submit(copy_context().run, self._setup.plan, question)
             nodes = self.retrieve(bundle)
             planning.result()
         return nodes
@@ -168,7 +152,7 @@ class TALEQueryEngine(BaseQueryEngine):
     ) -> list[NodeWithScore]:
         if question is None:
             return await self.aretrieve(bundle)
-        planning = asyncio.ensure_future(self._synthesizer.aplan(question))
+        planning = asyncio.ensure_future(self._setup.aplan(question))
         try:
             nodes = await self.aretrieve(bundle)
             await planning
@@ -182,6 +166,13 @@ class TALEQueryEngine(BaseQueryEngine):
 
     def __repr__(self) -> str:
         return f"TALEQueryEngine({type(self._engine).__name__}, {self._synthesizer!r})"
+
+
+def _carrying(bundle: QueryBundle, question: Question | None) -> QueryBundle:
+    """Return the bundle with a text that tells the synthesizer of the question that was planned."""
+    if question is None:
+        return bundle
+    return dataclasses.replace(bundle, query_str=QuestionText.of(bundle.query_str, question))
 
 
 def _parts(engine: object, llm: LLMLike) -> tuple[BaseQueryEngine, BaseSynthesizer]:

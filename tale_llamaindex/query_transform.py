@@ -12,21 +12,17 @@ from llama_index_instrumentation import get_dispatcher
 
 from tale_core.errors import InvalidValueError
 from tale_llamaindex._models import open_llm
-from tale_llamaindex._observer import OBSERVER
 from tale_llamaindex._setup import Setup
 from tale_llamaindex._tracking import framed_before
-from tale_llamaindex._wrapped import inner_of
+from tale_llamaindex.llm import inner_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from llama_index.core.llms import LLM
     from llama_index.core.prompts.mixin import PromptDictType
+    from typing_extensions import Unpack
 
-    from tale_core.method.calibration import Calibration
     from tale_core.method.policy import BudgetPolicy
-    from tale_core.protocols import Estimator, Strategy
     from tale_llamaindex._models import LLMLike
+    from tale_llamaindex._setup import Options
     from tale_llamaindex._tracking import Question
 
 _dispatcher = get_dispatcher(__name__)
@@ -35,22 +31,18 @@ _dispatcher = get_dispatcher(__name__)
 class TALEQueryTransform(BaseQueryTransform):
     """Estimates a budget for each question and puts it into the query, for ``TransformQueryEngine``.
 
-    Embedding retrievers go on seeing the original question. Hybrid and keyword retrieval and rerankers read
-    the query as it is, budget and all; with `TALEQueryEngine` they do not.
+    For engines that `TALEQueryEngine` refuses. Embedding retrievers go on seeing the original question. Hybrid
+    and keyword retrieval and rerankers read the query as it is, budget and all; with `TALEQueryEngine` they do
+    not. A transform never sees the answer: it cannot retry or raise.
 
     Args:
         llm: The LLM to estimate with, and whose shipped calibration is used: an LLM object, ``"local"``,
             ``"openai:gpt-4o-mini"``, the URL of an OpenAI-compatible server, or None for ``Settings.llm``.
-        estimator: An estimator, another LLM (or string) to ask, a number of output tokens, or None for the
-            calibration's budget or else the zero-shot estimator.
-        policy: Bounds of the budget; None for the calibration's or else the defaults. Where a calibration
-            would ask again, the transform does not: it never sees the answer.
-        strategy: A prompt strategy or its name; None for the calibration's or else ``"tale"``.
-        language: Language of the prompt, or ``"auto"`` to follow the question's script.
-        calibration: What was measured about the LLM, or a path to it; None for the shipped one, if any.
+        **options: ``estimator``, ``policy``, ``strategy``, ``language`` and ``calibration``; see `Options`. A
+            calibration's policy is used without its retries.
 
     Raises:
-        InvalidValueError: The policy asks to retry or to raise, which only who sees the answer can do.
+        InvalidValueError: The policy asks to retry or to raise, an option is unknown, or a value is invalid.
         UnknownStrategyError: No strategy of that name.
         NotAChatModelError: ``llm`` is neither an LLM nor a string.
         UnknownModelError: ``llm`` is a string that names no model.
@@ -66,26 +58,11 @@ class TALEQueryTransform(BaseQueryTransform):
         True
     """
 
-    def __init__(
-        self,
-        llm: LLMLike = None,
-        *,
-        estimator: Estimator | LLM | str | int | None = None,
-        policy: BudgetPolicy | None = None,
-        strategy: str | Strategy | None = None,
-        language: str = "auto",
-        calibration: Calibration | str | Path | None = None,
-    ) -> None:
+    def __init__(self, llm: LLMLike = None, **options: Unpack[Options]) -> None:
         super().__init__()
-        self._setup = Setup.of(
-            inner_of(open_llm(llm)),
-            estimator=estimator,
-            policy=policy,
-            strategy=strategy,
-            language=language,
-            calibration=calibration,
-        )
-        _check_can_be_kept(self._setup.method.policy, own=policy is not None)
+        inner = inner_of(open_llm(llm))
+        self._setup = Setup.of(inner, owner=type(self).__name__, prompt_only=True, **options)
+        _check_can_be_kept(self._setup.method.policy, own=options.get("policy") is not None)
 
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
@@ -144,7 +121,6 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     if not question.framed:
         return bundle
     question.announce()
-    OBSERVER.scope(question)
     original = question.run.question
     # A query that was framed before must not be embedded as it is either.
     embedded = [original if text == question.framed else text for text in bundle.embedding_strs]

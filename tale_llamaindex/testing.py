@@ -25,7 +25,7 @@ from pydantic import Field, PrivateAttr
 from tale_core.types import Message, ModelCall, ModelReply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 
     from tale_core.testing import ScriptedModel
 
@@ -140,39 +140,18 @@ class ScriptedLLM(LLM):
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer word by word, and report usage in a last, empty chunk."""
-        reply = self._answer("stream_chat", messages, kwargs)
-
-        def stream() -> ChatResponseGen:
-            self._wait()
-            for text, delta, raw in self._chunks(reply):
-                yield _chat(text, delta=delta, raw=raw)
-
-        return stream()
+        return self._stream(self._answer("stream_chat", messages, kwargs), _chat)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer word by word, and report usage in a last, empty chunk."""
-        reply = self._answer("stream_chat", messages, kwargs)
-
-        async def stream() -> ChatResponseAsyncGen:
-            await asyncio.sleep(self.latency)
-            for text, delta, raw in self._chunks(reply):
-                yield _chat(text, delta=delta, raw=raw)
-
-        return stream()
+        return self._astream(self._answer("stream_chat", messages, kwargs), _chat)
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer word by word, and report usage in a last, empty chunk."""
         del formatted
-        reply = self._answer("stream_complete", _user(prompt), kwargs)
-
-        def stream() -> CompletionResponseGen:
-            self._wait()
-            for text, delta, raw in self._chunks(reply):
-                yield CompletionResponse(text=text, delta=delta, raw=raw)
-
-        return stream()
+        return self._stream(self._answer("stream_complete", _user(prompt), kwargs), CompletionResponse)
 
     @llm_completion_callback()
     async def astream_complete(
@@ -180,14 +159,17 @@ class ScriptedLLM(LLM):
     ) -> CompletionResponseAsyncGen:
         """Answer word by word, and report usage in a last, empty chunk."""
         del formatted
-        reply = self._answer("stream_complete", _user(prompt), kwargs)
+        return self._astream(self._answer("stream_complete", _user(prompt), kwargs), CompletionResponse)
 
-        async def stream() -> CompletionResponseAsyncGen:
-            await asyncio.sleep(self.latency)
-            for text, delta, raw in self._chunks(reply):
-                yield CompletionResponse(text=text, delta=delta, raw=raw)
+    def _stream(self, reply: ModelReply, chunk: Callable[..., Any]) -> Generator[Any, None, None]:
+        self._wait()
+        for text, delta, raw in self._chunks(reply):
+            yield chunk(text=text, delta=delta, raw=raw)
 
-        return stream()
+    async def _astream(self, reply: ModelReply, chunk: Callable[..., Any]) -> AsyncGenerator[Any, None]:
+        await asyncio.sleep(self.latency)
+        for text, delta, raw in self._chunks(reply):
+            yield chunk(text=text, delta=delta, raw=raw)
 
     def _answer(self, endpoint: str, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ModelReply:
         texts = tuple((message.role.value, message.content or "") for message in messages)

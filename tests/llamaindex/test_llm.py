@@ -214,7 +214,7 @@ def test_old_turns_are_forgotten() -> None:
     llm = TALELLM(MockLLM(), estimator=40)
     for number in range(300):
         llm.complete(f"How old is number {number}?")
-    assert len(llm._turns._turns) == 256
+    assert len(llm._turns._elsewhere) == 256
 
 
 def test_a_stream_left_early_is_recorded(wrapped: TALELLM, handler: TALEEventHandler) -> None:
@@ -382,6 +382,21 @@ async def test_a_react_agent_does_not_estimate_on_observations(handler: TALEEven
     assert "five" in str(response)
     assert [sent.estimates for sent in inner.sent] == [True, False, False]
     assert all(SENTENCE in sent.text for sent in inner.sent[1:])
+
+
+def test_the_result_of_a_code_agents_code_belongs_to_its_turn(
+    wrapped: TALELLM, llm: ScriptedLLM, handler: TALEEventHandler
+) -> None:
+    wrapped.chat([user()])
+    code = ChatMessage(role="assistant", content="<execute>print(2026 - 1990)</execute>")
+    wrapped.chat([user(), code, user("Result of executing the code given:\n\n36")])
+    assert [sent.estimates for sent in llm.sent] == [True, False, False]
+    assert {call.budget for call in handler.ledger.calls if call.role == "reason"} == {40}
+
+
+def test_a_user_may_begin_with_the_word_of_an_agent(wrapped: TALELLM, llm: ScriptedLLM) -> None:
+    wrapped.chat([user("Observation: Ann is 36. How old was she last year?")])
+    assert [sent.estimates for sent in llm.sent] == [True, False]
 
 
 @pytest.mark.parametrize(

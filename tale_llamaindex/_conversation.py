@@ -1,11 +1,7 @@
-"""One call on a wrapped LLM: what is asked in it, and how the budget gets into it."""
+"""One call on a wrapped LLM: where its question stands, whose user turn it is, how the budget gets in."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +9,25 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.prompts import ChatPromptTemplate
 
 from tale_core.models.providers import forces_tool
-from tale_llamaindex._calls import Request
 from tale_llamaindex._convert import to_messages
-from tale_llamaindex._observer import OBSERVER
-from tale_llamaindex._tracking import asking_in, caller
+from tale_llamaindex._setup import Request
+from tale_llamaindex._tracking import Plans, asked_here, current_span
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Sequence
 
     from llama_index.core.llms import LLM
-    from llama_index.core.prompts import BasePromptTemplate
 
     from tale_core.method.plan import Answer, Plan
     from tale_core.types import Flow, Framing, ModelCall
     from tale_llamaindex._setup import Setup
-    from tale_llamaindex._tracking import Question
+    from tale_llamaindex._tracking import Question, Span
 
-_KEPT = 256
 _SENTINEL = "\0"
-# ReAct agents put what a tool returned into a user message.
-_OBSERVATION = "Observation:"
+# ReActAgent and CodeActAgent put what a tool or their code returned into a user message after the model's own.
+_RESULTS = ("Observation:", "Result of executing the code given:")
 FORCED = "tale_forced_tool"
 """Marks the options of a call that must answer with a tool call; taken out before the call is made."""
-
-_query: ContextVar[str | None] = ContextVar("tale_query", default=None)
-
-
-@contextmanager
-def predicting(prompt: BasePromptTemplate, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Note the query inside a prompt template, so that the estimator sees it without its context."""
-    query = {**prompt.kwargs, **arguments}.get("query_str")
-    token = _query.set(query if isinstance(query, str) else None)
-    try:
-        yield
-    finally:
-        _query.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +48,7 @@ class Conversation:
     @classmethod
     def of_messages(cls, messages: Sequence[ChatMessage]) -> Conversation | None:
         """Read chat messages; None where no user asks anything."""
-        at = next((index for index in reversed(range(len(messages))) if _asks(messages[index])), None)
+        at = next((index for index in reversed(range(len(messages))) if _asks(messages, index)), None)
         if at is None:
             return None
         return cls(messages, messages[at].content or "", at, continues=at < len(messages) - 1)
@@ -80,13 +60,13 @@ class Conversation:
         return cls(None, prompt.removesuffix(suffix), suffix=suffix)
 
     def key(self, query: str | None) -> Hashable:
-        """Return what tells this user turn from others, however often the model is called in it.
+        """Return what tells this user turn from others around it, however often the model is called in it.
 
         Args:
             query: The query of the prompt template, which stays while its context changes.
         """
-        if query is not None:
-            return OBSERVER.root(), query
+        if query:
+            return query
         before = (self.messages or ())[: self.at]
         return hash((tuple((one.role, one.content) for one in before), self.text))
 
@@ -100,8 +80,8 @@ class Conversation:
 
 
 @dataclass(slots=True)
-class Turn:
-    """One question on its way through a wrapped LLM."""
+class BudgetedCall:
+    """One call on a wrapped LLM that is made under a budget."""
 
     setup: Setup
     question: Question
@@ -111,15 +91,19 @@ class Turn:
     key: Hashable
     """What tells the user turn from others."""
     plan: Plan | None = None
-    """How the turn was asked before; None when it begins."""
+    """How the user turn was asked before; None when it begins."""
 
-    def flow(self) -> Flow[Answer]:
-        """Plan the whole turn; one that goes on is not estimated again."""
-        return self.question.run.answer() if self.plan is None else self._resumed(self.plan)
+    def answering(self) -> Flow[Answer]:
+        """Plan and ask; a user turn that goes on is not estimated again."""
+        if self.plan is None:
+            return (yield from self.question.run.answer())
+        answer = self.question.run.settle(self.plan, (yield self.plan.call()))
+        self.question.run.enforce(answer)
+        return answer
 
     def planning(self) -> Flow[Plan]:
         """Plan up to the answer, which is streamed."""
-        return self.question.run.plan() if self.plan is None else _same(self.plan)
+        return self.plan or (yield from self.question.run.plan())
 
     def request(self, call: ModelCall) -> Request:
         """Return the request that answers a call of the flow."""
@@ -135,70 +119,86 @@ class Turn:
         assert not isinstance(framed, str)  # noqa: S101  # structured predictions are asked with messages
         return llm, ChatPromptTemplate(message_templates=framed), kwargs
 
-    def _resumed(self, plan: Plan) -> Flow[Answer]:
-        reply = yield plan.call()
-        answer = self.question.run.settle(plan, reply)
-        self.question.run.enforce(answer)
-        return answer
 
-
-class Turns:
+class UserTurns:
     """The user turns under way on one LLM: an agent calls the model several times in each."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._turns: OrderedDict[Hashable, tuple[Question, Plan]] = OrderedDict()
+        self._elsewhere = Plans()
+        """Those that began outside any span."""
 
     def begin(
-        self, setup: Setup, conversation: Conversation | None, endpoint: str, kwargs: dict[str, Any]
-    ) -> Turn | None:
-        """Return the turn that a call belongs to.
+        self,
+        setup: Setup,
+        conversation: Conversation | None,
+        endpoint: str,
+        kwargs: dict[str, Any],
+        query: str | None = None,
+    ) -> BudgetedCall | None:
+        """Return the call as it is made under a budget.
 
         Args:
             setup: How to ask.
             conversation: The prompt.
             endpoint: The endpoint called.
             kwargs: Its options.
+            query: The query of the template that the prompt comes from, where the caller knows it.
 
         Returns:
-            The turn; None where the call is to be made as it is: nobody asks anything, a tool is forced, the
-            budget is in the prompt already, or a turn goes on whose beginning was never seen.
+            The call; None where it is to be made as it is: there is no question, a tool is forced, the budget
+            is in the prompt already, or the call goes on with a turn whose beginning was not seen.
         """
         forced = kwargs.pop(FORCED, False) or forces_tool(kwargs)
-        if conversation is None or forced or not conversation.text.strip() or _asked_already(conversation):
+        if conversation is None or forced or not conversation.text.strip():
             return None
-        query = _query.get()
+        if asked_here(conversation.text) is not None:
+            return None
+        span: Span | None = current_span()
+        while span is not None and query is None:
+            query, span = span.query, span.parent
         key = conversation.key(query)
-        with self._lock:
-            known = self._turns.get(key) if conversation.continues or query is not None else None
+        known = self._known(key) if conversation.continues or query else None
         if known is not None:
-            return Turn(setup, known[0], conversation, endpoint, kwargs, key, plan=known[1])
+            return BudgetedCall(setup, known[0], conversation, endpoint, kwargs, key, plan=known[1])
         if conversation.continues:
             return None
         control = setup.reasoner.control(kwargs)
         question = setup.begin(query or conversation.text, shown=conversation.text, control=control)
-        return Turn(setup, question, conversation, endpoint, kwargs, key)
+        return BudgetedCall(setup, question, conversation, endpoint, kwargs, key)
 
-    def asked(self, turn: Turn, plan: Plan) -> None:
+    def asked(self, call: BudgetedCall, plan: Plan) -> None:
         """Remember how a turn was asked, for the calls in it that follow."""
-        with self._lock:
-            self._turns[turn.key] = (turn.question, plan)
-            self._turns.move_to_end(turn.key)
-            while len(self._turns) > _KEPT:
-                self._turns.popitem(last=False)
+        known = call.question, plan
+        span = current_span().parent
+        if (span is None or span.id is None) and not isinstance(call.key, str):  # templates have a span around
+            self._elsewhere.keep(call.key, known)
+        # Which span around holds the whole turn is not known yet: the next call will find the nearest.
+        while span is not None and span.id is not None:
+            if span.plans is None:
+                span.plans = Plans()
+            span.plans.keep((self, call.key), known)
+            span = span.parent
+
+    def _known(self, key: Hashable) -> tuple[Question, Plan] | None:
+        """Return how the turn was asked; of equal turns under way, the one nearest around this call."""
+        span: Span | None = current_span()
+        while span is not None:
+            if span.plans is not None and (self, key) in span.plans:
+                return span.plans[self, key]
+            span = span.parent
+        return self._elsewhere.get(key)
 
     # Turns under way belong to this process and this LLM: a copy begins with none.
-    def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
-        return Turns, ()
+    def __reduce__(self) -> tuple[type[UserTurns], tuple[()]]:
+        return UserTurns, ()
 
 
-def _asks(message: ChatMessage) -> bool:
-    return message.role == MessageRole.USER and not (message.content or "").startswith(_OBSERVATION)
-
-
-def _asked_already(conversation: Conversation) -> bool:
-    """Return whether somebody else asks this under a budget: a flow, a synthesizer, a query transform."""
-    return caller() is not None or asking_in(conversation.text, None) is not None
+def _asks(messages: Sequence[ChatMessage], index: int) -> bool:
+    """Return whether a message is a user's own, and not a result that an agent returns in a user message."""
+    if messages[index].role != MessageRole.USER:
+        return False
+    result = (messages[index].content or "").startswith(_RESULTS)
+    return not (result and index > 0 and messages[index - 1].role == MessageRole.ASSISTANT)
 
 
 def _template_end(llm: LLM, prompt: str) -> str:
@@ -222,8 +222,3 @@ def _framed_message(message: ChatMessage, framing: Framing) -> ChatMessage:
     else:
         blocks.append(TextBlock(text=framing.after.lstrip()))
     return message.model_copy(update={"blocks": blocks})
-
-
-def _same(plan: Plan) -> Flow[Plan]:
-    yield from ()  # a flow is a generator, even one that needs no call
-    return plan
