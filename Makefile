@@ -36,7 +36,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, with no key
-	@$(BIN)/python -m tale_lab.cli.demo
+	@$(BIN)/python -m tale_lab.cli demo
 
 test: $(VENV)/.test lint ## Everything: lint, types, unit tests, tests on a small real model, notebooks
 	$(BIN)/python -m pytest

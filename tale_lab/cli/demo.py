@@ -1,20 +1,9 @@
-"""``tale demo``: a few real questions asked directly, with plain chain of thought, and under a budget.
-
-Also run by ``make demo``, as ``python -m tale_lab.cli.demo``.
-"""
+"""``tale demo``: a few real questions asked directly, with plain chain of thought, and under a budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from tale_core.errors import MissingExtraError
-
-try:
-    import rich  # noqa: F401  # so that both are looked for before anything else is
-    import typer
-except ImportError as exc:
-    raise MissingExtraError(exc.name or "typer", "cli") from exc
 
 from rich import box
 from rich.markdown import Markdown
@@ -28,7 +17,7 @@ from tale_core.events import ElasticityKind
 from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
 from tale_lab.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, baselines, choose_method
-from tale_lab.cli._shared import ModelOption, ModelPathOption, guarded, out
+from tale_lab.cli._shared import ModelOption, ModelPathOption, out
 from tale_lab.cli._views import (
     NOTHING,
     accounts,
@@ -246,7 +235,3 @@ def _mark(one: Marked, way: str) -> Text:
 def _output(asked: Asked) -> str:
     estimated = f" + {output_text(asked.ledger, 'estimate')}" if asked.ledger.count("estimate") else ""
     return output_text(asked.ledger, "reason") + estimated
-
-
-if __name__ == "__main__":
-    typer.run(guarded(demo))
