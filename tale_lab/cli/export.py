@@ -86,8 +86,8 @@ def export(
 ) -> None:
     """Write training data that teaches a model to be concise by itself.
 
-    Each prompt is a question without any budget, each answer the one found under the optimal budget. Questions
-    are split once and for all: a held-out one is never trained on. The folder gets a card and a plot.
+    Each prompt is a question without a budget, each answer the one found under the optimal budget. The same
+    question is held out in every export with the same seed. README.md in the folder says what it holds.
     """
     settings = ExportSettings(
         format=file_format.value,

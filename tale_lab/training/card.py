@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from tale_core import __version__
-from tale_core.errors import MissingExtraError
 from tale_core.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from tale_lab.training.examples import Example
-
-PLOT = "lengths.png"
-"""The plot of the lengths, in the folder of the data."""
-
-_BEFORE, _AFTER = "#6b6b6b", "#1f5fa8"
-_MOST_BINS = 40
 
 
 class Lengths(Record):
@@ -104,21 +96,6 @@ class Facts(Record):
         return 1 - self.concise.mean / self.vanilla.mean if self.vanilla.mean else 0.0
 
 
-def write_card(folder: Path, facts: Facts, examples: Sequence[Example]) -> None:
-    """Write ``README.md`` and the plot of the lengths.
-
-    Args:
-        folder: Where to write.
-        facts: What the folder holds.
-        examples: What was exported.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    _plot(folder / PLOT, examples)
-    (folder / "README.md").write_text(card(facts), encoding="utf-8")
-
-
 def card(facts: Facts) -> str:
     """Return the card's text."""
     rows = "\n".join(
@@ -146,8 +123,6 @@ under the smallest budget that kept it right.
 
 The answers to learn take {facts.concise.mean / max(facts.vanilla.mean, 1):.0%} of the tokens.\
 {_counted(facts)} They were chosen in hindsight, so this is a bound, not what a trained model will reach.
-
-![Lengths of the answers]({PLOT})
 """
 
 
@@ -178,26 +153,3 @@ _PAIRINGS = {
 
 def _counted(facts: Facts) -> str:
     return f" {facts.estimated} of them were counted by a tokenizer." if facts.estimated else ""
-
-
-def _plot(path: Path, examples: Sequence[Example]) -> None:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import
-    except ImportError as exc:
-        raise MissingExtraError("matplotlib", "eval") from exc
-    # No pyplot: a figure of its own needs no display and leaves no global state.
-    figure = Figure(figsize=(8, 4), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    before = [one.vanilla.tokens for one in examples]
-    after = [one.concise.tokens for one in examples]
-    top = max([*before, *after])
-    step = max(1, -(-(top + 1) // _MOST_BINS))
-    bins = list(range(0, top + 2 * step, step))
-    for tokens, color, label in ((before, _BEFORE, "without a budget"), (after, _AFTER, "to learn")):
-        axes.hist(tokens, bins=bins, color=color, alpha=0.55, label=label)
-        axes.axvline(statistics.median(tokens), color=color, linestyle="--")
-    axes.set_xlabel("output tokens of the answer (dashed: median)")
-    axes.set_ylabel("questions")
-    axes.legend()
-    axes.grid(alpha=0.25)
-    figure.savefig(path, format="png")

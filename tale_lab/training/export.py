@@ -1,4 +1,4 @@
-"""A folder of training data from a results file: lines, held-out questions, a card, and a plot of the lengths.
+"""A folder of training data from a results file: lines, held-out questions, and a card.
 
 Questions are split by a digest of their words: the same question is on the same side in every export with the
 same seed, whatever else is in the file, and never on both.
@@ -18,7 +18,7 @@ from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
 from tale_lab.questions.datasets import Dataset, Question
-from tale_lab.training.card import Facts, write_card
+from tale_lab.training.card import Facts, card
 from tale_lab.training.examples import Example, Labels, examples_of, question_key
 from tale_lab.training.formats import (
     OPENAI_FEWEST,
@@ -108,7 +108,6 @@ def export_run(
         DataError: Nothing was measured, no answer can be learned from, questions are missing, or the lines are
             not what the format wants; nothing is written then.
         InvalidValueError: The prompt strategy carries a budget, or the folder cannot be written.
-        MissingExtraError: matplotlib is not installed.
     """
     strategy = _unbudgeted(settings.prompt_strategy)
     traces = _traces(store, settings)
@@ -124,7 +123,7 @@ def export_run(
     lines = _lines(examples, strategy, settings, asked)
     facts = _facts(store, traces, examples, lines, settings)
     _check(lines, settings)
-    _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
+    _write(Path(folder), facts, lines, _held_out(traces, asked, settings))
     return facts
 
 
@@ -253,13 +252,12 @@ def _held_out(
 def _write(
     folder: Path,
     facts: Facts,
-    examples: Sequence[Example],
     lines: Mapping[Side, Sequence[Line]],
     held_out: Sequence[Line],
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_card(folder, facts, examples)
+        (folder / "README.md").write_text(card(facts), encoding="utf-8")
         texts = {f"{side}.jsonl": as_jsonl(found) for side, found in lines.items()}
         for name, text in {**texts, HELD_OUT: as_jsonl(held_out)}.items():
             if text:

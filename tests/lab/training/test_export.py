@@ -170,7 +170,6 @@ def test_the_card_says_where_the_data_came_from_and_how_long_answers_were(search
     assert re.search(r"to learn \| 20 \|", card)
     assert "the answer without a budget" in card
     assert "graded against reference answers" in card
-    assert (tmp_path / "out" / "lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_export_by_majority_says_so(searched, tmp_path) -> None:
