@@ -9,12 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from tale_core.errors import DataError, InvalidValueError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tale_core.types import Strategy
     from tale_lab.questions.datasets import Question
@@ -104,88 +100,6 @@ def rejected(example: Example, pairing: Pairing) -> list[Answer]:
 
 def _said(answer: Answer) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": answer.text}]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Message(_Part):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str = Field(min_length=1)
-
-
-class _Reply(_Part):
-    role: Literal["assistant"]
-    content: str = Field(min_length=1)
-
-
-class OpenAIChat(_Part):
-    """One line of OpenAI's supervised fine-tuning file."""
-
-    messages: list[_Message] = Field(min_length=2)
-    """The conversation; the last message is the answer to learn."""
-
-    @field_validator("messages")
-    @classmethod
-    def _ends_with_an_answer(cls, messages: list[_Message]) -> list[_Message]:
-        if messages[-1].role != "assistant":
-            raise InvalidValueError(f"the last message must be the assistant's, got {messages[-1].role!r}")
-        return messages
-
-
-class _Input(_Part):
-    messages: list[_Message] = Field(min_length=1)
-    tools: list[dict[str, Any]] = Field(default_factory=list)
-    parallel_tool_calls: bool = True
-
-    @field_validator("messages")
-    @classmethod
-    def _ends_with_a_question(cls, messages: list[_Message]) -> list[_Message]:
-        if messages[-1].role == "assistant":
-            raise InvalidValueError("the input must end with a question, got an assistant's message")
-        return messages
-
-
-class OpenAIPreference(_Part):
-    """One line of OpenAI's preference (DPO) fine-tuning file."""
-
-    input: _Input
-    """The conversation before the answer."""
-    preferred_output: list[_Reply] = Field(min_length=1, max_length=1)
-    """The answer to prefer."""
-    non_preferred_output: list[_Reply] = Field(min_length=1, max_length=1)
-    """The answer to avoid."""
-
-
-_OPENAI: dict[str, type[BaseModel]] = {"openai-sft": OpenAIChat, "openai-dpo": OpenAIPreference}
-
-
-def check_openai(lines: Iterable[str], file_format: Literal["openai-sft", "openai-dpo"]) -> int:
-    """Validate a fine-tuning file of OpenAI's, line by line.
-
-    Args:
-        lines: The lines of the file.
-        file_format: Which of the two.
-
-    Returns:
-        How many lines there are.
-
-    Raises:
-        DataError: A line is not of the form (says which and why), or there are fewer than OpenAI takes.
-    """
-    count = 0
-    for number, line in enumerate(lines, 1):
-        try:
-            _OPENAI[file_format].model_validate_json(line)
-        except ValidationError as exc:
-            first = exc.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"line {number}: {where or 'JSON'}: {first['msg']}") from exc
-        count += 1
-    if count < OPENAI_FEWEST:
-        raise DataError(f"OpenAI wants at least {OPENAI_FEWEST} lines, got {count}; search more questions")
-    return count
 
 
 def writer(file_format: Format, pairing: Pairing) -> Callable[[Example, list[dict[str, str]]], list[Line]]:
