@@ -1,4 +1,4 @@
-"""The training itself, on TRL and PEFT: what `tale_lab.training.internalise` imports when it is needed."""
+"""The training itself, on TRL and PEFT: imported by `tale_lab.training.internalise` when it is needed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import transformers
 import trl
 
 from tale_core.errors import DataError, TrainingError
-from tale_lab.training import bases, merging
-from tale_lab.training.internalise import Standing
-from tale_lab.training.quiet import quiet
+from tale_lab.training import bases
 from tale_lab.training.rewards import concise_reward
+from tale_lab.training.settings import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tale_lab.training.formats import Line
+    from tale_lab.training.examples import Line
     from tale_lab.training.settings import TrainingSettings
-
-__all__ = ["bases", "merging", "train"]
 
 _PATIENCE = 10  # steps without any reward before a training is given up
 _SHOWN = 3
@@ -60,7 +57,7 @@ def train(
             "model, or try it all the same with --no-memory-check"
         )
     tests = _fitting(held_out, tokenizer, context, settings.model_copy(update={"skip_long": True}))[0]
-    with quiet():
+    with bases.quiet():
         trainer = _trainer(model, tokenizer, settings, lines=kept, held_out=tests, folder=folder, device=device)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(_Shown(show))

@@ -7,75 +7,30 @@ The folder that is written holds everything: ``training.json`` (what was trained
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from tale_core.errors import DataError, InvalidValueError, MissingExtraError
 from tale_core.method.calibration import Calibration, Trained
-from tale_core.types import Record
 from tale_lab.training.export import read_export
 from tale_lab.training.rewards import correct_reward
-from tale_lab.training.settings import TrainingSettings
+from tale_lab.training.settings import Training, TrainingSettings
 from tale_lab.tuning.calibrating import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tale_lab.training.card import Facts
-    from tale_lab.training.formats import Line
+    from tale_lab.training.examples import Line
+    from tale_lab.training.export import Facts
+    from tale_lab.training.settings import Standing
 
 STATE = "training.json"
 """What a folder of a training holds, and how far it is."""
 _FORMATS = {"sft": "sft", "dpo": "dpo", "grpo": "reward"}
-
-
-class Standing(Record):
-    """How far a training is."""
-
-    step: int
-    """Optimizer steps done."""
-    steps: int
-    """Optimizer steps in all."""
-    figures: dict[str, float]
-    """What was measured on the way: ``loss``, ``reward``, ``mean_length``, ..."""
-
-
-class Training(Record):
-    """What a training is, and how far it came."""
-
-    base: str
-    """The model that is trained: a folder, a name on the hub, or a GGUF file."""
-    base_digest: str = ""
-    """SHA-256 of the GGUF file, or the commit on the hub, where there is one."""
-    data: str
-    """The folder of the training data."""
-    facts: dict[str, Any]
-    """What that folder holds; see `Facts`."""
-    settings: TrainingSettings
-    """How it is trained."""
-    version: str
-    """Version of this package, and its commit."""
-    device: str = ""
-    """What it ran on."""
-    steps: int = Field(default=0, ge=0)
-    """Optimizer steps done; 0 until it is finished."""
-    skipped: int = Field(default=0, ge=0)
-    """Examples left out because they are longer than the context."""
-    seconds: float = 0.0
-    """Wall-clock seconds of the last part."""
-    history: tuple[dict[str, float], ...] = ()
-    """The figures on the way."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether it came to its end."""
-        return self.steps > 0
 
 
 def internalise(
@@ -141,7 +96,7 @@ def internalise(
         _save(folder, training)
     _calibration(folder, training).save(folder / "calibration.json")
     if merge:
-        tell(f"merged: {work.merging.merge(model, folder)}")
+        tell(f"merged: {work.bases.merge(model, folder)}")
     return training
 
 
@@ -233,13 +188,3 @@ def _calibration(folder: Path, training: Training) -> Calibration:
             examples=facts["train"] - training.skipped,
         ),
     )
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, empty where it cannot be read."""
-    digest = hashlib.sha256()
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-        return digest.hexdigest()
-    return ""

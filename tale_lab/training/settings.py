@@ -100,3 +100,46 @@ class TrainingSettings(Record):
     def decisive(self) -> dict[str, Any]:
         """What decides the result; the rest may differ when a training goes on."""
         return self.model_dump(mode="json", exclude={"checkpoint_steps"})
+
+
+class Standing(Record):
+    """How far a training is."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps in all."""
+    figures: dict[str, float]
+    """What was measured on the way: ``loss``, ``reward``, ``mean_length``, ..."""
+
+
+class Training(Record):
+    """What a training is, and how far it came."""
+
+    base: str
+    """The model that is trained: a folder, a name on the hub, or a GGUF file."""
+    base_digest: str = ""
+    """SHA-256 of the GGUF file, or the commit on the hub, where there is one."""
+    data: str
+    """The folder of the training data."""
+    facts: dict[str, Any]
+    """What that folder holds; see `Facts`."""
+    settings: TrainingSettings
+    """How it is trained."""
+    version: str
+    """Version of this package, and its commit."""
+    device: str = ""
+    """What it ran on."""
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps done; 0 until it is finished."""
+    skipped: int = Field(default=0, ge=0)
+    """Examples left out because they are longer than the context."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the last part."""
+    history: tuple[dict[str, float], ...] = ()
+    """The figures on the way."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.steps > 0
