@@ -77,7 +77,8 @@ class Spending(Record):
         """
         most = max(map(len, answers.values()), default=0)
         enough = {label: mine for label, mine in answers.items() if mine and len(mine) >= _ENOUGH * most}
-        common = set.intersection(*(set(mine) for mine in enough.values())) if enough else set()
+        # Sorted: the bootstrap draws by position, and a set has another order in every process.
+        common = sorted(set.intersection(*(set(mine) for mine in enough.values()))) if enough else []
         if not common:
             return None
         bought = {

@@ -158,7 +158,7 @@ class Summary(Record):
 
         Raises:
             InvalidValueError: The margin is no share.
-            MissingExtraError: scipy is not installed.
+            MissingExtraError: numpy is not installed.
         """
         if not 0 <= margin < 1:
             raise InvalidValueError(f"a margin is a share from 0 to below 1, such as {MARGIN}, got {margin}")
