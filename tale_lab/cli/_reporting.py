@@ -14,12 +14,11 @@ from rich.text import Text
 from tale_core.errors import InvalidValueError
 from tale_core.files import replace_file
 from tale_lab.bench.report import report_of, to_json, to_markdown, write_page
-from tale_lab.bench.report.paper_table import check_published
+from tale_lab.bench.report.assembly import check_published, published_cells
 from tale_lab.bench.report.wording import (
     GROUPS,
     HEADER,
     NOTES,
-    published_cells,
     selected,
     shown_columns,
     spending_lines,

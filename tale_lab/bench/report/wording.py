@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tale_core.statistics import Interval
-from tale_lab.bench.report.paired import BASELINE, LOWER_BOUND
-from tale_lab.bench.report.paper_table import COLUMNS
+from tale_lab.bench.report.figures import BASELINE, LOWER_BOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tale_lab.bench.report.paired import Comparison
-    from tale_lab.bench.report.paper_table import PublishedRow
-    from tale_lab.bench.report.spending import Measure, Point, Spending
-    from tale_lab.bench.report.summary import MethodSummary, Summary
+    from tale_lab.bench.report.figures import Comparison, Measure, MethodSummary, Point, Spending, Summary
 
 NOTHING = "-"
 _FEW = 30
@@ -133,25 +129,6 @@ def comparison_words(found: Comparison, margin: float, *, than: str) -> str:
         f"(p = {found.p:.2g}, n = {found.questions}): not worse than {than} by more than "
         f"{points(margin, sign=False).removesuffix('.0')} points: {found.no_worse(margin)}"
     )
-
-
-def published_cells(rows: Sequence[PublishedRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the paper's table with ours beside it as text: its header, and its rows.
-
-    Args:
-        rows: The lines.
-    """
-    header = ("dataset", "model", *COLUMNS.values(), "tokens saved", "from")
-    return header, [
-        (
-            row.dataset,
-            row.model,
-            *(str(row.cells[name]) if name in row.cells else NOTHING for name in COLUMNS),
-            NOTHING if row.saved is None else f"{row.saved:.1%}",
-            row.where,
-        )
-        for row in rows
-    ]
 
 
 def _row(one: MethodSummary, margin: float) -> tuple[str, ...]:

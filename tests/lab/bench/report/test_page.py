@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tale_core import StoreError
 from tale_lab.bench.report import report_of, write_page
-from tale_lab.bench.report.page import embedded, to_page
+from tale_lab.bench.report.output import embedded, to_page
 
 NASTY = (
     "</script><script>document.title='taken over'</script>"
@@ -170,7 +170,7 @@ def test_placeholders_in_texts_are_left_alone():
 
 
 def test_a_page_that_is_too_large_says_what_is_left_out(monkeypatch):
-    monkeypatch.setattr("tale_lab.bench.report.page._MOST_TEXT", 60)
+    monkeypatch.setattr("tale_lab.bench.report.output._MOST_TEXT", 60)
     view = view_of_attempts({"vanilla": answers("vanilla", [True] * 5, [9] * 5)})
     assert '"left_out": 2' in to_page(report_of([view]))
 
