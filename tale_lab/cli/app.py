@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ def summary(name: str) -> str:
     module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name)
     text = next((ast.get_docstring(node) for node in functions), None)
-    return (text or "").partition("\n\n")[0]
+    return " ".join((text or "").partition("\n\n")[0].split())
 
 
 @functools.cache
@@ -68,8 +69,11 @@ def load(name: str) -> Any:
     Args:
         name: The command.
     """
+    command = getattr(importlib.import_module(f"tale_lab.cli.{name}"), name)
+    # Typer keeps the line breaks of all paragraphs but the first, which no terminal has room for.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    one.command()(guarded(getattr(importlib.import_module(f"tale_lab.cli.{name}"), name)))
+    one.command(help="\n\n".join(" ".join(words.split()) for words in paragraphs))(guarded(command))
     return typer.main.get_command(one)
 
 

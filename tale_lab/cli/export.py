@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,34 +12,10 @@ from tale_lab.cli._shared import JsonOption, err, out, print_json
 from tale_lab.questions.datasets import load_dataset
 from tale_lab.results.store import Store
 from tale_lab.training import ExportSettings, export_run
+from tale_lab.training.examples import Format, Pairing  # noqa: TC001  # typer reads them
 
 if TYPE_CHECKING:
     from tale_lab.training import Facts
-
-
-class Format(str, Enum):
-    """What is written."""
-
-    SFT = "sft"
-    DPO = "dpo"
-    OPENAI_SFT = "openai-sft"
-    OPENAI_DPO = "openai-dpo"
-    REWARD = "reward"
-
-
-class Pairing(str, Enum):
-    """What an answer is preferred to."""
-
-    VANILLA = "vanilla"
-    WRONG = "wrong"
-    BOTH = "both"
-
-
-class Labels(str, Enum):
-    """Who says what is right."""
-
-    GRADED = "graded"
-    MAJORITY = "majority"
 
 
 def export(
@@ -50,16 +25,12 @@ def export(
     *,
     written: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data.")] = Path("training-data"),
     file_format: Annotated[
-        Format,
-        typer.Option("--format", help="sft, dpo and reward are for tale internalise and TRL."),
-    ] = Format.SFT,
+        Format, typer.Option("--format", help="sft, dpo and reward are for tale internalise and TRL.")
+    ] = "sft",
     pairing: Annotated[
         Pairing,
         typer.Option(help="Prefer the concise answer to the vanilla one, to a wrong short one, or to both."),
-    ] = Pairing.VANILLA,
-    labels: Annotated[
-        Labels, typer.Option(help="Right is what was graded so, or what most answers to a question agree on.")
-    ] = Labels.GRADED,
+    ] = "vanilla",
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="The questions, for results files that do not keep them."),
@@ -90,9 +61,8 @@ def export(
     question is held out in every export with the same seed. README.md in the folder says what it holds.
     """
     settings = ExportSettings(
-        format=file_format.value,
-        pairing=pairing.value,
-        labels=labels.value,
+        format=file_format,
+        pairing=pairing,
         prompt_strategy=prompt_strategy,
         test_share=test_share,
         seed=seed,
@@ -121,5 +91,3 @@ def _print(facts: Facts) -> None:
     out.print(table)
     held_out = f", {facts.test} held out" if facts.test else ", none held out"
     out.print(f"{facts.train} lines to train on{held_out}; {facts.saved:.0%} of the tokens saved, in hindsight")
-    if facts.settings["labels"] == "majority":
-        out.print("right is what most answers agree on: no reference answer was used")

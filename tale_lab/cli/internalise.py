@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from tale_lab.cli._shared import JsonOption, err, out, print_json
 from tale_lab.training import TrainingSettings
 from tale_lab.training import internalise as train_model
+from tale_lab.training.settings import Method  # noqa: TC001  # typer reads it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _TOLD = ("loss", "eval_loss", "reward", "completions/mean_length", "rewards/accuracies")
-
-
-class Method(str, Enum):
-    """What is trained."""
-
-    SFT = "sft"
-    DPO = "dpo"
-    GRPO = "grpo"
 
 
 def internalise(
@@ -42,7 +34,7 @@ def internalise(
     method: Annotated[
         Method,
         typer.Option(help="sft learns the concise answers, dpo prefers them, grpo is rewarded for them."),
-    ] = Method.SFT,
+    ] = "sft",
     written: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder for the result; a training that was stopped goes on in it."),
@@ -83,7 +75,7 @@ def internalise(
     last checkpoint. Needs the extra train.
     """
     settings = TrainingSettings.of(
-        method.value,
+        method,
         epochs=epochs,
         max_steps=max_steps,
         batch=batch,

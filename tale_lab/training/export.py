@@ -24,7 +24,6 @@ from tale_lab.training.examples import (
     OPENAI_FEWEST,
     Example,
     Format,
-    Labels,
     Line,
     Pairing,
     as_jsonl,
@@ -61,8 +60,6 @@ class ExportSettings(Record):
     """Only the answers of the model of this name; None takes all."""
     strategy: str | None = None
     """Only the searches in this prompt strategy; None takes all."""
-    labels: Labels = "graded"
-    """Who says what is right."""
     prompt_strategy: str = "internalised"
     """The strategy, without a budget, in which the trained model will be asked."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
@@ -196,7 +193,6 @@ def export_run(
     traces = _traces(store, settings)
     examples = examples_of(
         traces,
-        labels=settings.labels,
         min_tokens=settings.min_tokens,
         with_vanilla=settings.with_vanilla,
     )
@@ -243,8 +239,6 @@ def _wanted(trace: SearchTrace | Measurement, settings: ExportSettings) -> bool:
 def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings: ExportSettings) -> str:
     right = sum(probe.correct for trace in traces for probe in trace.probes)
     found = f"none of the {len(traces)} measured questions in {store.path} has an answer to learn from"
-    if settings.labels == "majority":
-        return f"{found}: no majority, or none under a budget; ask for more answers (tale search --samples 3)"
     if not right:
         return f"{found}: not one answer was graded correct; check the grader, or search easier questions"
     longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
@@ -300,7 +294,7 @@ def _facts(
         train=len(lines["train"]),
         test=len(lines["test"]),
         digest=hashlib.sha256(as_jsonl(lines["train"]).encode()).hexdigest(),
-        settings=settings.model_dump(),
+        settings={**settings.model_dump(), "labels": "graded"},  # could be "majority" once
     )
 
 
@@ -414,12 +408,7 @@ The answers to learn take {facts.concise.mean / max(facts.vanilla.mean, 1):.0%} 
 def _choices(facts: Facts) -> str:
     """Say by what rules the lines were made."""
     settings = facts.settings
-    lines = [
-        "- Labels: by majority. No reference answer was used: an answer counts as right where more than half "
-        "of the readable answers to its question agree, so some are wrong"
-        if settings["labels"] == "majority"
-        else "- Labels: graded against reference answers"
-    ]
+    lines = ["- Labels: graded against reference answers"]
     if "dpo" in settings["format"]:
         lines.append(f"- Preferred to: {_PAIRINGS[settings['pairing']]}")
     if settings["with_vanilla"]:

@@ -74,7 +74,7 @@ def test_help_imports_no_command() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_of_each_command_what_its_own_help_begins_with(name: str) -> None:
     command = getattr(importlib.import_module(f"tale_lab.cli.{name}"), name)
-    assert summary(name) == inspect.getdoc(command).partition("\n\n")[0]
+    assert summary(name) == " ".join(inspect.getdoc(command).partition("\n\n")[0].split())
     assert load(name).help.startswith(summary(name))
 
 
