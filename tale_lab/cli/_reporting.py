@@ -79,13 +79,7 @@ class Wanted:
 
 
 def show_report(views: Sequence[View], wanted: Wanted, *, facts: dict[str, Any] | None = None) -> None:
-    """Show what was measured, and write it where it is wanted.
-
-    Args:
-        views: The benchmarks.
-        wanted: What the report is to look like.
-        facts: More for the JSON output.
-    """
+    """Show what was measured, and write it where it is wanted."""
     reported = report_of(views, margin=wanted.margin / _PERCENT, dataset=wanted.layout)
     if wanted.as_json:
         print_json({**to_json(reported), **(facts or {})})

@@ -73,11 +73,7 @@ def _with_former_keys(data: Any) -> Any:
 
 
 def guarded(command: Callable[..., T]) -> Callable[..., T]:
-    """Return the command with an option ``--debug``, and with errors that are one line.
-
-    Args:
-        command: A function with typer annotations.
-    """
+    """Return the command with an option ``--debug``, and with errors that are one line."""
 
     @functools.wraps(command)
     def run(*, debug: bool = False, **arguments: Any) -> T:

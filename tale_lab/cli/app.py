@@ -51,11 +51,7 @@ class LazyGroup(TyperGroup):
 
 
 def summary(name: str) -> str:
-    """Return the first paragraph of a command's docstring, read from its file without importing it.
-
-    Args:
-        name: The command.
-    """
+    """Return the first paragraph of a command's docstring, read from its file without importing it."""
     module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name)
     text = next((ast.get_docstring(node) for node in functions), None)
@@ -64,11 +60,7 @@ def summary(name: str) -> str:
 
 @functools.cache
 def load(name: str) -> Any:
-    """Return a command with its options.
-
-    Args:
-        name: The command.
-    """
+    """Return a command with its options."""
     command = getattr(importlib.import_module(f"tale_lab.cli.{name}"), name)
     # Typer keeps the line breaks of all paragraphs but the first, which no terminal has room for.
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")

@@ -52,9 +52,6 @@ def source(model: str) -> dict[str, str]:
 def digest(model: str) -> str:
     """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder.
 
-    Args:
-        model: A folder, a name on the hub, or a GGUF file.
-
     Raises:
         UnknownModelError: There is no such model.
     """
@@ -94,9 +91,6 @@ def number_type(device: str) -> Any:
 
 def load_tokenizer(model: str) -> Any:
     """Return the tokenizer of a chat model.
-
-    Args:
-        model: A folder, a name on the hub, or a GGUF file.
 
     Raises:
         UnknownModelError: There is no such model.

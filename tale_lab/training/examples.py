@@ -146,12 +146,7 @@ def _tokens(probe: Probe) -> int:
 
 
 def prompt_of(question: str, strategy: Strategy) -> list[dict[str, str]]:
-    """Return the conversation before the answer: the question as it will be asked, without a budget.
-
-    Args:
-        question: The question, unframed.
-        strategy: How it will be asked.
-    """
+    """Return the conversation before the answer: the question as it will be asked, without a budget."""
     return [message.model_dump() for message in strategy.frame(question, None).messages(question)]
 
 
@@ -179,14 +174,7 @@ def lines_of(
 
 
 def reward_line(example: Example, prompt: list[dict[str, str]], question: Question, grader: str) -> Line:
-    """Return the line of TRL's prompt-only format, with the columns that our reward functions read.
-
-    Args:
-        example: Says the question's own budget.
-        prompt: The conversation before the answer.
-        question: The reference answer, and what its grader needs.
-        grader: Name of the grader.
-    """
+    """Return the line of TRL's prompt-only format, with the columns that our reward functions read."""
     return {
         "prompt": prompt,
         "question": question.question,

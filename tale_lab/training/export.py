@@ -131,12 +131,7 @@ class Facts(Record):
 
     @classmethod
     def of(cls, examples: Sequence[Example], **more: Any) -> Facts:
-        """Return the facts of at least one example.
-
-        Args:
-            examples: What was exported.
-            **more: The fields that the examples do not say.
-        """
+        """Return the facts of at least one example."""
         return cls(
             models=tuple(sorted({one.model for one in examples if one.model})),
             strategies=tuple(sorted({one.strategy for one in examples})),

@@ -93,14 +93,7 @@ class ViewComparison(Record):
 def compare_views(
     first: View, second: View, *, names: tuple[str, str], margin: float = MARGIN
 ) -> ViewComparison | None:
-    """Compare two benchmarks; None when they share no question or no method.
-
-    Args:
-        first: The baseline.
-        second: What is compared with it.
-        names: What to call the two.
-        margin: How much accuracy may fall, as a share, to count as no worse.
-    """
+    """Compare a benchmark with a first one, the baseline; None when they share no question or no method."""
     shared = set(first.plan.questions) & set(second.plan.questions)
     pairs = (
         (label, Comparison.of(second.of(label), first.of(label), name=names[0]))
@@ -121,11 +114,7 @@ def compare_views(
 
 
 def view_names(views: Sequence[View]) -> tuple[str, ...]:
-    """Return a name for each benchmark: its title, with as much more as tells it from the others.
-
-    Args:
-        views: The benchmarks.
-    """
+    """Return a name for each benchmark: its title, with as much more as tells it from the others."""
     titles = [view.title for view in views]
     files = [f"{view.title} ({view.file})" for view in views]
     sampled = [f"{view.title} ({view.file}; {sampling_words(view.plan)})" for view in views]
@@ -236,11 +225,7 @@ def _section(view: View, name: str, margin: float, dataset: str | None) -> Secti
 
 
 def dataset_of(source: str) -> str | None:
-    """Return which published dataset a source's name speaks of, or None.
-
-    Args:
-        source: A source as `tale_lab.questions.datasets.load_dataset` takes it.
-    """
+    """Return which published dataset a source's name speaks of, or None."""
     words = re.sub(r"[^a-z0-9]+", "-", source.lower())
     return next((name for name in sorted(PUBLISHED, key=len, reverse=True) if _named(name, words)), None)
 
@@ -291,11 +276,7 @@ def _named(name: str, words: str) -> bool:
 
 
 def published_cells(rows: Sequence[PublishedRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the paper's table with ours beside it as text: its header, and its rows.
-
-    Args:
-        rows: The lines.
-    """
+    """Return the paper's table with ours beside it as text: its header, and its rows."""
     header = ("dataset", "model", *COLUMNS.values(), "tokens saved", "from")
     return header, [
         (

@@ -112,13 +112,7 @@ class Comparison(Record):
     def of(
         cls, method: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, name: str
     ) -> Comparison | None:
-        """Compare the answers of two methods by question; None when they share none.
-
-        Args:
-            method: The method's answers by question.
-            baseline: The baseline's.
-            name: The baseline's label.
-        """
+        """Compare the answers of two methods by question; None when they share none."""
         both = [question for question in method if question in baseline]
         if not both:
             return None
@@ -150,11 +144,7 @@ class Comparison(Record):
         )
 
     def no_worse(self, margin: float) -> Answer:
-        """Say whether accuracy falls by no more than a margin.
-
-        Args:
-            margin: As a share of the questions.
-        """
+        """Say whether accuracy falls by no more than a margin, a share of the questions."""
         if self.accuracy_interval.low >= -margin:
             return "yes"
         return "no" if self.accuracy_interval.high < -margin else "not shown"
@@ -232,13 +222,7 @@ class Spending(Record):
         measure: Measure,
         spend: Callable[[Attempt], float],
     ) -> Spending | None:
-        """Compare methods by what they spend; None when they share no question.
-
-        Args:
-            answers: The answers by method and question.
-            measure: What is spent.
-            spend: The spend of one answer.
-        """
+        """Compare methods by what they spend; None when they share no question."""
         most = max(map(len, answers.values()), default=0)
         enough = {label: mine for label, mine in answers.items() if mine and len(mine) >= _ENOUGH * most}
         # Sorted: the bootstrap draws by position, and a set has another order in every process.
@@ -323,16 +307,7 @@ class MethodSummary(Record):
         price: Price | None = None,
         comparisons: Iterable[Comparison] = (),
     ) -> MethodSummary:
-        """Total the answers of one method.
-
-        Args:
-            label: The method.
-            attempts: Its answers, at least one.
-            source: Who proposed it.
-            errors: Questions that failed.
-            price: The price of a call, where it is known.
-            comparisons: Against the baselines.
-        """
+        """Total the answers of one method."""
         net = [float(one.net_tokens) for one in attempts]
         correct = sum(one.correct for one in attempts)
         p50, p95 = _latency(attempts)
@@ -435,12 +410,7 @@ class Summary(Record):
 
 
 def cost_of(attempt: Attempt, price: Price) -> float:
-    """Return what an answer cost, in US dollars.
-
-    Args:
-        attempt: The answer.
-        price: The price of a call.
-    """
+    """Return what an answer cost, in US dollars."""
     return sum(price(call.usage) for call in attempt.calls)
 
 

@@ -38,11 +38,7 @@ _ESCAPES = {mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
 
 def to_json(reported: Reported) -> dict[str, Any]:
-    """Return the figures and sentences of a report as plain data, without the texts of the answers.
-
-    Args:
-        reported: The report.
-    """
+    """Return the figures and sentences of a report as plain data, without the texts of the answers."""
     return {
         "benchmarks": [
             {
@@ -60,11 +56,7 @@ def to_json(reported: Reported) -> dict[str, Any]:
 
 
 def to_markdown(reported: Reported) -> str:
-    """Return a report as Markdown.
-
-    Args:
-        reported: The report.
-    """
+    """Return a report as Markdown."""
     blocks = [block for section in reported.sections for block in _markdown_section(section)]
     for comparison in reported.comparisons:
         head, *rest = comparison.lines
@@ -86,22 +78,13 @@ def _markdown_section(section: Section) -> Iterator[str]:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table, its first column to the left and the others to the right.
-
-    Args:
-        header: The names of the columns.
-        rows: The cells.
-    """
+    """Return a table, its first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in (header, rule, *rows))
 
 
 def escaped(text: str) -> str:
-    """Return a text that Markdown leaves as it is, on one line.
-
-    Args:
-        text: Any text.
-    """
+    """Return a text that Markdown leaves as it is, on one line."""
     plain = " ".join(text.split())
     for mark in "\\`*_[]<>|":
         plain = plain.replace(mark, f"\\{mark}")
@@ -129,9 +112,6 @@ def write_page(path: str | Path, reported: Reported) -> None:
 def to_page(reported: Reported) -> str:
     """Return a report as the text of a page.
 
-    Args:
-        reported: The report.
-
     Raises:
         MissingExtraError: plotly is not installed.
     """
@@ -150,20 +130,12 @@ def to_page(reported: Reported) -> str:
 
 
 def embedded(data: Any) -> str:
-    """Return data as JSON that may stand inside a script element.
-
-    Args:
-        data: JSON-ready data; its texts may hold anything.
-    """
+    """Return data as JSON that may stand inside a script element."""
     return "".join(_ESCAPES.get(mark, mark) for mark in json.dumps(data, ensure_ascii=False))
 
 
 def page_data(reported: Reported) -> dict[str, Any]:
-    """Return everything that a page shows, as plain data.
-
-    Args:
-        reported: The report.
-    """
+    """Return everything that a page shows, as plain data."""
     return {
         "sections": [_section(section) for section in reported.sections],
         "comparisons": [comparison.lines for comparison in reported.comparisons],

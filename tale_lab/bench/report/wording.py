@@ -99,12 +99,7 @@ def spending_lines(spending: Spending) -> tuple[str, ...]:
 
 
 def amount(value: float, measure: Measure = "output") -> str:
-    """Return a spend as text.
-
-    Args:
-        value: The spend.
-        measure: What it is counted in.
-    """
+    """Return a spend as text."""
     if measure == "cost":
         return f"${value:.4f}" if value >= _CENT else f"${value:.6f}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004  # two digits at least
@@ -213,12 +208,7 @@ def _seconds(value: float | None) -> str:
 
 
 def shown_columns(table: Sequence[Sequence[str]], names: Sequence[str] = HEADER) -> list[int]:
-    """Return the columns that say something: those where not every row is empty.
-
-    Args:
-        table: The rows.
-        names: The columns to choose from.
-    """
+    """Return the columns that say something: those where not every row is empty."""
     return [
         number
         for number, name in enumerate(HEADER)

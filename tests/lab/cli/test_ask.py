@@ -10,7 +10,7 @@ import pytest
 from tale_core.method.calibration import Calibration, Evidence, Measured
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
-from tale_lab.cli._views import shorten
+from tale_lab.cli._asking import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
