@@ -125,7 +125,7 @@ def ask_at_once(
 
     under_way: dict[str, Future[Asked]] = {way: Future() for way in methods}
     for (way, future), show in zip(under_way.items(), shows, strict=True):
-        # A daemon: Ctrl-C shall not wait until a busy model has come to its next word.
+        # Daemons: Ctrl-C must not wait for the next token of a busy model.
         threading.Thread(target=answer, args=(future, way, show), daemon=True).start()
     try:
         return {way: future.result() for way, future in under_way.items()}
@@ -140,7 +140,7 @@ def choose_method(
     language: str = "auto",
     calibration: Calibration | None = None,
 ) -> tuple[TaleMethod, Calibration | None]:
-    """Return how to ask, and the calibration if it had a say.
+    """Return the method, and the calibration if it was used.
 
     A calibration was measured with its own strategy: under another one its budget and bounds mean nothing.
 
@@ -176,7 +176,7 @@ def _streamed(model: ChatClient, call: ModelCall, show: Callable[[str], None]) -
 
 @contextmanager
 def working(*labels: str) -> Iterator[tuple[Callable[[str], None], ...]]:
-    """Show on stderr that answers are coming, with their last words; nothing where nobody watches.
+    """Show the progress of answers on stderr; nothing if that is not a terminal.
 
     Args:
         *labels: One for each answer under way.

@@ -44,13 +44,12 @@ def ask(
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Prompt strategy; by default the calibration's, or else tale.")
+        str | None,
+        typer.Option(help="Prompt strategy; by default the calibration's, or else tale."),
     ] = None,
-    budget: Annotated[
-        int | None, typer.Option(help="Output tokens to ask for; by default the estimator chooses.")
-    ] = None,
+    budget: Annotated[int | None, typer.Option(help="Budget in output tokens; estimated by default.")] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Ask directly and with vanilla chain of thought as well.")
+        bool, typer.Option("--compare", help="Also ask directly and with vanilla chain of thought.")
     ] = False,
     language: Annotated[str, typer.Option(help="Language of the prompt: en, zh, or auto.")] = "auto",
     calibration: CalibrationOption = None,
@@ -59,7 +58,7 @@ def ask(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a question under a token budget, and see what it took.
+    """Ask a question under a token budget and show what the answer cost.
 
     The answer goes to standard output, everything about it to standard error.
     """
@@ -93,7 +92,7 @@ def _ask(client: ChatClient, method: TaleMethod, question: str, *, as_json: bool
 
 
 def _printer(before_first: Callable[[], None]) -> Callable[[str], None]:
-    """Return a function that writes pieces as they come, after the spinner has made room."""
+    """Return a function that writes pieces as they come, after the spinner is gone."""
 
     def show(piece: str) -> None:
         before_first()

@@ -122,7 +122,7 @@ class Marked:
 
 
 def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) -> None:
-    """Ask a few questions in three ways, and show what a budget saves; minutes on two cores."""
+    """Ask five questions in three ways and show what a budget saves (minutes on two cores)."""
     out.print(Rule("TALE: token-budget-aware reasoning", style="bold"))
     out.print(Padding(Markdown(_INTRODUCTION), (1, 0)))
     client = ChatClient.open(model, model_path=model_path)

@@ -33,26 +33,25 @@ def export(
     ] = "vanilla",
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="The questions, for results files that do not keep them."),
+        typer.Option(metavar="DATA", help="The searched questions, if the results file does not hold them."),
     ] = None,
     prompt_strategy: Annotated[
         str, typer.Option(help="How the trained model will be asked; a strategy without a budget.")
     ] = "internalised",
     test_share: Annotated[float, typer.Option(help="Share of the questions held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides which questions are held out.")] = 1024,
-    min_tokens: Annotated[int, typer.Option(min=1, help="Leave out answers shorter than this.")] = 1,
+    min_tokens: Annotated[int, typer.Option(min=1, help="Skip answers with fewer output tokens.")] = 1,
     with_vanilla: Annotated[
-        bool, typer.Option("--with-vanilla", help="Keep the vanilla answer where no budget kept it right.")
+        bool,
+        typer.Option("--with-vanilla", help="Use vanilla answers where no budget kept it right."),
     ] = False,
     grader: Annotated[
         str, typer.Option(help="For reward: auto, numeric, choice, exact, math, gym, or module:function.")
     ] = "auto",
     searched: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Take only the answers of the model of this name.")
+        str | None, typer.Option(metavar="NAME", help="Use only the answers of this model.")
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="Take only the searches in this prompt strategy.")
-    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="Use only the searches in this prompt strategy.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write training data that teaches a model to be concise by itself.

@@ -53,7 +53,7 @@ def digest(model: str) -> str:
     """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder.
 
     Raises:
-        UnknownModelError: There is no such model.
+        UnknownModelError: The model cannot be loaded.
     """
     path = Path(model)
     if path.is_file():
@@ -65,27 +65,27 @@ def choose_device(wanted: str | None) -> str:
     """Return the device to train on.
 
     Args:
-        wanted: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best there is.
+        wanted: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best one available.
 
     Raises:
-        InvalidValueError: That one is not there.
+        InvalidValueError: This machine has no such device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted is None:
         return next(name for name, is_there in there.items() if is_there)
     if not there.get(wanted, False):
         known = ", ".join(name for name, is_there in there.items() if is_there)
-        raise InvalidValueError(f"there is no device {wanted!r} here; there is: {known}")
+        raise InvalidValueError(f"no device {wanted!r} on this machine; available: {known}")
     return wanted
 
 
 def is_mixed(device: str) -> bool:
-    """Return whether a device trains in numbers of 16 bits beside those of 32."""
+    """Return whether a device trains in mixed precision (bfloat16 and float32)."""
     return device == "cuda" and bool(torch.cuda.is_bf16_supported())
 
 
 def number_type(device: str) -> Any:
-    """Return the type of numbers that a device holds a model in."""
+    """Return the dtype in which a device holds a model."""
     return torch.bfloat16 if is_mixed(device) else torch.float32
 
 
@@ -93,13 +93,13 @@ def load_tokenizer(model: str) -> Any:
     """Return the tokenizer of a chat model.
 
     Raises:
-        UnknownModelError: There is no such model.
+        UnknownModelError: The model cannot be loaded.
         TrainingError: It has no chat template.
     """
     tokenizer = _loaded(AutoTokenizer, model)
     if not tokenizer.chat_template:
         raise TrainingError(
-            f"{model!r} has no chat template, so it is no chat model: train its instruct version, or put a "
+            f"{model!r} has no chat template, so it is not a chat model: train its instruct version, or put a "
             "chat_template.jinja into its folder"
         )
     if tokenizer.pad_token is None:
@@ -108,21 +108,21 @@ def load_tokenizer(model: str) -> Any:
 
 
 def load_model(model: str, device: str) -> Any:
-    """Return the weights, in the numbers that the device trains in.
+    """Load the weights in the dtype that the device trains in.
 
     Raises:
-        UnknownModelError: There is no such model.
+        UnknownModelError: The model cannot be loaded.
     """
     if not model.endswith(".gguf"):
         return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar that listens to no switch
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar without a switch
         unpacked = _loaded(
             AutoModelForCausalLM,
             model,
             dtype=number_type(device),
             quantization_config=GgufConfig(dequantize=True),
         )
-    # Plain weights from here on, but it still says that they are packed, which cannot be trained.
+    # The weights are plain now, but the model still claims to be quantized, and those are not trained.
     unpacked.hf_quantizer, unpacked.is_quantized = None, False
     return unpacked
 
@@ -131,8 +131,8 @@ def context_of(model: str, settings: TrainingSettings) -> int:
     """Return the longest text that the model is trained on, in tokens.
 
     Raises:
-        UnknownModelError: There is no such model.
-        InvalidValueError: More was asked for than the model can read.
+        UnknownModelError: The model cannot be loaded.
+        InvalidValueError: The model's own context is shorter than the one asked for.
     """
     own = int(getattr(_text_config(model), "max_position_embeddings", 0) or 0)
     if settings.context is None:
@@ -143,14 +143,14 @@ def context_of(model: str, settings: TrainingSettings) -> int:
 
 
 class Memory(Record):
-    """What a training takes at its peak, in bytes: an estimate, so that a refusal names figures."""
+    """Estimated peak memory of a training, in bytes."""
 
     weights: int
     """The model."""
     adapter: int
     """The adapter, its gradients and the optimizer's moments."""
     activations: int
-    """What the longest examples of a micro batch leave behind for the backward pass."""
+    """What a micro batch of the longest examples keeps for the backward pass."""
     available: int
     """What is free on the device."""
 
@@ -215,7 +215,7 @@ def _text_config(model: str) -> Any:
 
 
 def _loaded(kind: Any, model: str, **options: Any) -> Any:
-    """Load a part of a model, with errors of our own tree."""
+    """Load a part of a model; failures become errors of ours."""
     path = Path(model)
     if path.suffix == ".gguf" and not path.is_file():
         raise UnknownModelError(f"there is no file {model!r}")
@@ -239,7 +239,7 @@ def file_digest(path: Path) -> str:
 
 
 def merge(model: str, folder: Path) -> Path:
-    """Write the base with the adapter in it.
+    """Merge the adapter into its base and write the result.
 
     Args:
         model: The base: a folder, a name on the hub, or a GGUF file.
@@ -249,7 +249,7 @@ def merge(model: str, folder: Path) -> Path:
         ``merged.gguf`` for a GGUF file, otherwise the folder ``merged``.
 
     Raises:
-        TrainingError: The GGUF file is of an architecture whose tensors have no names here.
+        TrainingError: The gguf package does not know the architecture of the GGUF file.
     """
     reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
     names = None if reader is None else _tensor_names(reader)
@@ -355,7 +355,7 @@ def _add(writer: Any, tensor: Any, change: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notes off the terminal while something is done."""
+    """Silence the libraries' own progress bars, warnings and logs."""
     before = transformers.logging.get_verbosity(), logging.getLogger("trl").level
     bars = datasets.are_progress_bars_disabled(), transformers.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()

@@ -34,7 +34,7 @@ Line: TypeAlias = dict[str, Any]
 """One JSON object of a file."""
 
 OPENAI_FEWEST = 10
-"""Lines that OpenAI wants at least."""
+"""The fewest lines that OpenAI accepts."""
 
 
 class Answer(Record):
@@ -57,7 +57,7 @@ class Example(Record):
     """What a model can learn from one question."""
 
     question: str
-    """The question, unframed."""
+    """The plain question."""
     question_id: str
     """The id that the search gave it."""
     concise: Answer
@@ -136,7 +136,7 @@ def _example(trace: SearchTrace | Measurement, min_tokens: int, *, with_vanilla:
 
 
 def _shortest(probes: Iterable[Probe], min_tokens: int) -> Probe | None:
-    # An answer that was cut would teach to stop in the middle.
+    # A truncated answer would teach the model to stop midway.
     whole = (one for one in probes if one.finish_reason != "length" and one.text.strip())
     return min((one for one in whole if _tokens(one) >= min_tokens), key=_tokens, default=None)
 

@@ -153,7 +153,7 @@ def side_of(question: str, *, seed: int, test_share: float) -> Side:
     """Return on which side of the split a question is.
 
     Args:
-        question: The question, unframed.
+        question: The plain question.
         seed: Another seed is another split.
         test_share: Share of all questions that is held out.
 
@@ -172,7 +172,7 @@ def export_run(
 
     Args:
         store: Holds the searches; measurements of the elasticity curve count, too.
-        folder: Where to write; made when there is none.
+        folder: Where to write; created if needed.
         settings: What to write.
         data: The questions with their answers; None for those that the results file keeps.
 
@@ -205,7 +205,7 @@ def _unbudgeted(name: str) -> Strategy:
     strategy = get_strategy(name)
     if strategy.budgeted:
         raise InvalidValueError(
-            f"strategy {name!r} carries a budget, and a model that keeps one by itself is asked without: use "
+            f"strategy {name!r} carries a budget, but the trained model is asked without one: use "
             "'internalised' (the plain question) or 'vanilla'"
         )
     return strategy
@@ -239,7 +239,7 @@ def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings
     longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
     return (
         f"{found}: {right} answers are right, but none under a budget is shorter than the vanilla one{longest}"
-        "; search with another strategy, or take the vanilla answers with --with-vanilla"
+        "; search with another strategy, or add the vanilla answers with --with-vanilla"
     )
 
 
@@ -302,7 +302,7 @@ def _check(lines: Mapping[Side, Sequence[Line]], settings: ExportSettings) -> No
         )
     if settings.format.startswith("openai") and len(train) < OPENAI_FEWEST:
         raise DataError(
-            f"OpenAI wants at least {OPENAI_FEWEST} lines to train on, there are {len(train)}; search more "
+            f"OpenAI needs at least {OPENAI_FEWEST} lines to train on, there are {len(train)}; search more "
             "questions"
         )
 
@@ -349,7 +349,7 @@ def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
         The facts, the lines to train on, and the lines held out.
 
     Raises:
-        DataError: It is no such folder, or a file in it is damaged.
+        DataError: It is not such a folder, or a file in it is damaged.
     """
     where = Path(folder)
     try:
@@ -357,7 +357,7 @@ def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
         return facts, _read(where / "train.jsonl"), _read(where / "test.jsonl")
     except OSError as exc:
         raise DataError(
-            f"{str(where)!r} is no folder of training data ({exc.strerror}: "
+            f"{str(where)!r} is not a folder of training data ({exc.strerror}: "
             f"{Path(str(exc.filename)).name}); make one with: tale export RESULTS --format sft --out DIR"
         ) from exc
     except (ValidationError, ValueError) as exc:

@@ -1,8 +1,8 @@
-"""Train a model to be concise by itself, and know afterwards what it was trained on.
+"""Train a model to be concise by itself, and record what it was trained on.
 
 The folder that is written holds everything: ``training.json`` (what was trained, on what, and how far),
 ``checkpoints/``, ``adapter/`` (LoRA, for PEFT), ``merged/`` or ``merged.gguf`` on request,
-``calibration.json``. The same call goes on where an earlier one was stopped.
+``calibration.json``. The same call resumes a training that was stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tale_lab.training.settings import Standing
 
 STATE = "training.json"
-"""What a folder of a training holds, and how far it is."""
+"""The file that says what a folder trains, and how far it is."""
 _FORMATS = {"sft": "sft", "dpo": "dpo", "grpo": "reward"}
 
 
@@ -50,14 +50,13 @@ def internalise(
     Args:
         model: A folder, a name on the Hugging Face hub, or a ``.gguf`` file.
         data: A folder that ``tale export`` wrote.
-        out: Where to write; an unfinished training there goes on.
+        out: Where to write; an unfinished training there is resumed.
         settings: How to train; None for the paper's settings of ``sft``.
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best there is.
-        merge: Whether to write the model with the adapter in it, too: a folder, or a GGUF file where the base
-            is one.
-        check_memory: Whether to refuse what does not seem to fit.
-        tell: Receives what is worth saying, before the work starts and after.
-        show: Receives the standing after every step.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best one available.
+        merge: Whether to write the merged model, too: a folder, or a GGUF file if the base is one.
+        check_memory: Whether to refuse a training that seems too large for the memory.
+        tell: Receives messages for the user.
+        show: Receives the progress after every step.
 
     Returns:
         What was trained.
@@ -110,11 +109,11 @@ def _heavy() -> Any:
 
 
 def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> None:
-    """Make sure that the data fits the method, before anything heavy is loaded."""
+    """Check that the data fits the method, before anything heavy is loaded."""
     wanted, given = _FORMATS[settings.method], facts.settings["format"]
     if given != wanted:
         raise DataError(
-            f"method {settings.method!r} wants data of format {wanted!r}, got {given!r}; make it with: "
+            f"method {settings.method!r} needs data of format {wanted!r}, got {given!r}; make it with: "
             f"tale export {facts.results} --format {wanted} --out DIR"
         )
     each = settings.generations if settings.method == "grpo" else 1
@@ -122,26 +121,26 @@ def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> 
         things = {"sft": "examples", "dpo": "pairs", "grpo": "questions"}[settings.method]
         raise DataError(
             f"{len(train)} {things} are too few for one step of {settings.batch // each}; search more "
-            "questions, or name a smaller --batch"
+            "questions, or set a smaller --batch"
         )
     if settings.method == "grpo":
         _check_reward(train)
 
 
 def _check_reward(train: list[Line]) -> None:
-    """Make sure that the grader rewards what is known to be right."""
+    """Check that the grader rewards the reference answers."""
     names = ("question", "answer", "grader", "meta")
     columns = {name: [line[name] for line in train] for name in names}
     rewards = correct_reward(columns["answer"], **columns)
     if not any(rewards):
         raise DataError(
-            f"the grader {columns['grader'][0]!r} rewards nothing: it grades not one of the {len(train)} "
+            f"the grader {columns['grader'][0]!r} rewards nothing: it grades none of the {len(train)} "
             "reference answers as right; export again with another --grader"
         )
 
 
 def _resumed(folder: Path, wanted: Training) -> Training:
-    """Return the training that a folder holds already, where it is the one that is wanted."""
+    """Return the training that a folder already holds, if it is the same one."""
     try:
         found = Training.model_validate_json((folder / STATE).read_bytes())
     except FileNotFoundError:
@@ -152,13 +151,13 @@ def _resumed(folder: Path, wanted: Training) -> Training:
     if differing:
         raise InvalidValueError(
             f"{folder} holds another training: {', '.join(differing)} differ; name another folder, or train "
-            "with the same settings to go on there"
+            "with the same settings to resume it"
         )
     return found
 
 
 def _identity(one: Training, other: Training) -> dict[str, tuple[Any, Any]]:
-    """Pair what makes a training what it is."""
+    """Return what must agree for a training to be resumed, from both."""
     named = {name: (getattr(one, name), getattr(other, name)) for name in ("base", "base_digest")}
     data = {"data": (one.facts["digest"], other.facts["digest"])}
     mine, others = one.settings.decisive, other.settings.decisive

@@ -81,5 +81,5 @@ def test_a_model_that_is_not_there_is_named(data, tmp_path) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused(base, data, tmp_path) -> None:
-    with pytest.raises(InvalidValueError, match=r"no device 'abacus' here; there is: .*cpu"):
+    with pytest.raises(InvalidValueError, match=r"no device 'abacus' on this machine; available: .*cpu"):
         internalise(str(base), data("sft"), tmp_path, settings(), device="abacus")

@@ -195,7 +195,7 @@ def report_of(views: Sequence[View], *, margin: float = MARGIN, dataset: str | N
         dataset: The published dataset that the questions are from; None goes by the data's name.
 
     Raises:
-        InvalidValueError: The margin is no share, or the paper has no such dataset.
+        InvalidValueError: The margin is not a share, or the paper has no such dataset.
         MissingExtraError: A package of the extra ``eval`` is not installed.
     """
     names = view_names(views)
@@ -262,7 +262,7 @@ def published_rows(summary: Summary, dataset: str | None = None) -> tuple[Publis
 
 
 def check_published(dataset: str) -> None:
-    """Make sure that the paper has a dataset.
+    """Check that the paper has a dataset.
 
     Raises:
         InvalidValueError: It has not.

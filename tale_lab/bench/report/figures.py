@@ -373,7 +373,7 @@ class Summary(Record):
             price: The price of a call, where it is known.
 
         Raises:
-            InvalidValueError: The margin is no share.
+            InvalidValueError: The margin is not a share.
             MissingExtraError: numpy is not installed.
         """
         if not 0 <= margin < 1:

@@ -181,7 +181,9 @@ def _plan(run: dict[str, Any], path: str) -> Plan:
     try:
         return Plan.model_validate(run["plan"])
     except (KeyError, ValidationError) as exc:
-        raise StoreError(f"{path}: run {run['id']} is no benchmark of this version; name another file") from exc
+        raise StoreError(
+            f"{path}: run {run['id']} is not a benchmark of this version; name another file"
+        ) from exc
 
 
 def _views(store: Store, plans: Sequence[Plan]) -> tuple[View, ...]:

@@ -36,8 +36,8 @@ _NOTE_TOKENS = (
 _NOTE_SAVED = (
     "Saved: net, of all calls, against vanilla, on the questions that both answered; vs direct: the same "
     "against direct. No worse: whether accuracy falls by no more than the margin; yes and no mean that the "
-    "whole interval says so. Errors are the provider's: they are no wrong answers, and in no mean. Cut: "
-    "answers with a call that ended at the output cap."
+    "whole interval says so. Errors are the provider's: they do not count as wrong answers, and are in no "
+    "mean. Cut: answers with a call that ended at the output cap."
 )
 _NOTE_INTERVALS = (
     "Intervals are 95%: Wilson for shares, Bonett and Price for paired changes, paired bootstrap for tokens."
@@ -71,7 +71,7 @@ def remarks(summary: Summary) -> tuple[str, ...]:
         lines.append(f"{BASELINE} was not measured, so there is nothing to compare with; add it to --methods.")
     answered = max((one.questions for one in summary.methods), default=0)
     if 0 < answered < _FEW:
-        lines.append(f"Only {answered} questions: the intervals are rough, and most differences cannot show.")
+        lines.append(f"Only {answered} questions: the intervals are wide, and few differences can be shown.")
     if any(one.questions + one.errors < summary.questions for one in summary.methods) or summary.silent:
         lines.append(f"Not all of the {summary.questions} questions are answered by every method yet.")
     tokenized = sum(one.estimated for one in summary.methods)
@@ -94,7 +94,7 @@ def spending_lines(spending: Spending) -> tuple[str, ...]:
     lines = [f"Beaten by no other method, by mean {unit} {asked}: {frontier}."]
     lines += [_beaten(point, spending.measure) for point in spending.points if not point.efficient]
     if spending.left_out:
-        lines.append(f"Left out here, with too few answers: {', '.join(spending.left_out)}.")
+        lines.append(f"Not compared here, for too few answers: {', '.join(spending.left_out)}.")
     return tuple(lines)
 
 

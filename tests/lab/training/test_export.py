@@ -166,7 +166,7 @@ def test_what_was_exported_is_read_again(searched, tmp_path) -> None:
 
 
 def test_a_folder_that_is_no_export_is_refused(searched, tmp_path) -> None:
-    with pytest.raises(DataError, match=r"no folder of training data .*tale export"):
+    with pytest.raises(DataError, match=r"not a folder of training data .*tale export"):
         read_export(tmp_path)
     export_run(searched(), tmp_path / "out", settings())
     (tmp_path / "out" / "train.jsonl").write_text("{")
