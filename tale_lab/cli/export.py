@@ -12,7 +12,7 @@ from tale_lab.cli._shared import JsonOption, err, out, print_json
 from tale_lab.questions.datasets import load_dataset
 from tale_lab.results.store import Store
 from tale_lab.training import ExportSettings, export_run
-from tale_lab.training.examples import Format, Pairing  # noqa: TC001  # typer reads them
+from tale_lab.training.examples import Format, Labels, Pairing  # noqa: TC001  # typer reads them
 
 if TYPE_CHECKING:
     from tale_lab.training import Facts
@@ -31,6 +31,10 @@ def export(
         Pairing,
         typer.Option(help="Prefer the concise answer to the vanilla one, to a wrong short one, or to both."),
     ] = "vanilla",
+    labels: Annotated[
+        Labels,
+        typer.Option(help="Right is what was graded so, or what most answers to a question agree on."),
+    ] = "graded",
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="The searched questions, if the results file does not hold them."),
@@ -62,6 +66,7 @@ def export(
     settings = ExportSettings(
         format=file_format,
         pairing=pairing,
+        labels=labels,
         prompt_strategy=prompt_strategy,
         test_share=test_share,
         seed=seed,
@@ -90,3 +95,5 @@ def _print(facts: Facts) -> None:
     out.print(table)
     held_out = f", {facts.test} held out" if facts.test else ", none held out"
     out.print(f"{facts.train} lines to train on{held_out}; {facts.saved:.0%} of the tokens saved, in hindsight")
+    if facts.settings["labels"] == "majority":
+        out.print("right is what most answers agree on: no reference answer was used")

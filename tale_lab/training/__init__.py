@@ -3,7 +3,7 @@
 Importing this package needs nothing but the core; training needs the extra ``train``.
 """
 
-from tale_lab.training.examples import Answer, Example, examples_of
+from tale_lab.training.examples import Answer, Example, agreed_answer, examples_of
 from tale_lab.training.export import ExportSettings, Facts, Lengths, export_run, read_export, side_of
 from tale_lab.training.internalise import internalise
 from tale_lab.training.rewards import brevity, concise_reward, correct_reward, reward
@@ -18,6 +18,7 @@ __all__ = [
     "Standing",
     "Training",
     "TrainingSettings",
+    "agreed_answer",
     "brevity",
     "concise_reward",
     "correct_reward",

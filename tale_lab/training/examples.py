@@ -1,19 +1,21 @@
 """Training examples from measured answers, and the lines that training programs read.
 
-An example is a question with the shortest answer that was graded right: after a search, the one under the
-optimal budget.
+An example is a question with the shortest answer that was found right: after a search, the one under the
+optimal budget. Without reference answers, the answer that most agree on counts as right.
 Lines are TRL's conversational datasets, or OpenAI's fine-tuning files.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import CountSource, Record
+from tale_lab.questions.answer_extraction import marked_answer, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from tale_core.types import Strategy
     from tale_lab.curves.elasticity import Measurement
     from tale_lab.questions.datasets import Question
+
+Labels: TypeAlias = Literal["graded", "majority"]
+"""Who says what is right: ``graded``, the grader of the search; ``majority``, the answer that most agree on."""
 
 Format: TypeAlias = Literal["sft", "dpo", "openai-sft", "openai-dpo", "reward"]
 """``sft``, ``dpo``, ``reward``: for TRL. ``openai-sft``, ``openai-dpo``: files to upload to OpenAI."""
@@ -35,6 +40,9 @@ Line: TypeAlias = dict[str, Any]
 
 OPENAI_FEWEST = 10
 """The fewest lines that OpenAI accepts."""
+
+FEWEST_VOTES = 3
+"""Readable answers that a majority needs at least."""
 
 
 class Answer(Record):
@@ -77,6 +85,7 @@ class Example(Record):
 def examples_of(
     traces: Iterable[SearchTrace | Measurement],
     *,
+    labels: Labels = "graded",
     min_tokens: int = 1,
     with_vanilla: bool = False,
 ) -> tuple[Example, ...]:
@@ -86,12 +95,13 @@ def examples_of(
 
     Args:
         traces: Searches, and measurements of the elasticity curve.
+        labels: Who says what is right.
         min_tokens: Least output tokens of an answer to learn; bare answers teach a model to guess.
         with_vanilla: Whether a question that only its vanilla answer got right gives that one.
     """
     found: dict[str, Example] = {}
     for trace in traces:
-        example = _example(trace, min_tokens, with_vanilla=with_vanilla)
+        example = _example(trace, labels, min_tokens, with_vanilla=with_vanilla)
         if example is None:
             continue
         before = found.setdefault(question_key(trace.question), example)
@@ -105,24 +115,45 @@ def question_key(question: str) -> str:
     return " ".join(question.casefold().split())
 
 
-def _example(trace: SearchTrace | Measurement, min_tokens: int, *, with_vanilla: bool) -> Example | None:
-    right = [probe for probe in trace.probes if probe.correct]
-    vanilla = min((probe for probe in trace.probes if probe.budget is None), key=_tokens)
-    budgeted = [probe for probe in right if probe.budget is not None]
-    if isinstance(trace, SearchTrace):
-        budgeted = [probe for probe in budgeted if probe.budget == trace.chosen]
-    concise = _shortest(budgeted, min_tokens)
+def agreed_answer(texts: Iterable[str]) -> str | None:
+    """Return the answer that more than half of the readable texts give, in one spelling.
+
+    Args:
+        texts: Answers to one question.
+
+    Returns:
+        The answer; None when fewer than `FEWEST_VOTES` are readable, or no answer has a majority.
+    """
+    votes = Counter(vote for vote in map(_vote, texts) if vote is not None)
+    if votes.total() < FEWEST_VOTES:
+        return None
+    answer, count = votes.most_common(1)[0]
+    return answer if 2 * count > votes.total() else None
+
+
+def _vote(text: str) -> str | None:
+    marked = marked_answer(text)
+    number = read_number(text if marked is None else marked)
+    if number is not None:
+        return str(number.value)
+    return None if marked is None else question_key(marked).strip(".!")
+
+
+def _example(
+    trace: SearchTrace | Measurement, labels: Labels, min_tokens: int, *, with_vanilla: bool
+) -> Example | None:
+    right, wrong = _judged(trace.probes, labels)
+    plain = [probe for probe in trace.probes if probe.budget is None]
+    vanilla = min(plain, key=_tokens)
+    wanted = _under_budget(trace, right, labels)
+    concise = _shortest(wanted, min_tokens)
     if concise is not None and _tokens(concise) >= _tokens(vanilla):
         concise = None
     if concise is None and with_vanilla:
         concise = _shortest([probe for probe in right if probe.budget is None], min_tokens)
     if concise is None:
         return None
-    short = [
-        probe
-        for probe in trace.probes
-        if not probe.correct and probe.text.strip() and _tokens(probe) <= _tokens(concise)
-    ]
+    short = [probe for probe in wrong if probe.text.strip() and _tokens(probe) <= _tokens(concise)]
     return Example(
         question=trace.question,
         question_id=trace.question_id,
@@ -133,6 +164,25 @@ def _example(trace: SearchTrace | Measurement, min_tokens: int, *, with_vanilla:
         model=concise.model or "",
         source=concise.usage.source,
     )
+
+
+def _judged(probes: Sequence[Probe], labels: Labels) -> tuple[list[Probe], list[Probe]]:
+    """Split answers into right and wrong ones; nothing is wrong where no majority says what is right."""
+    if labels == "graded":
+        return [one for one in probes if one.correct], [one for one in probes if not one.correct]
+    agreed = agreed_answer(probe.text for probe in probes)
+    if agreed is None:
+        return [], []
+    right = [probe for probe in probes if _vote(probe.text) == agreed]
+    return right, [probe for probe in probes if _vote(probe.text) != agreed]
+
+
+def _under_budget(trace: SearchTrace | Measurement, right: Sequence[Probe], labels: Labels) -> list[Probe]:
+    """Return the right answers to choose from: those under the budget that a search chose by the grades."""
+    budgeted = [probe for probe in right if probe.budget is not None]
+    if isinstance(trace, SearchTrace) and labels == "graded":
+        return [probe for probe in budgeted if probe.budget == trace.chosen]
+    return budgeted
 
 
 def _shortest(probes: Iterable[Probe], min_tokens: int) -> Probe | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ from tale_lab.training.examples import (
     OPENAI_FEWEST,
     Example,
     Format,
+    Labels,
     Line,
     Pairing,
     as_jsonl,
@@ -47,6 +49,7 @@ HELD_OUT = "held_out.jsonl"
 """All questions of the test side, also those without an example: DATA for ``tale bench``."""
 FACTS = "export.json"
 """What was exported, for programs; ``README.md`` says it for people."""
+_BINS, _BAR = 12, 24  # lines of the plot of the lengths, and characters of its longest bar
 
 
 class ExportSettings(Record):
@@ -60,6 +63,8 @@ class ExportSettings(Record):
     """Only the answers of the model of this name; None takes all."""
     strategy: str | None = None
     """Only the searches in this prompt strategy; None takes all."""
+    labels: Labels = "graded"
+    """Who says what is right."""
     prompt_strategy: str = "internalised"
     """The strategy, without a budget, in which the trained model will be asked."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
@@ -188,6 +193,7 @@ def export_run(
     traces = _traces(store, settings)
     examples = examples_of(
         traces,
+        labels=settings.labels,
         min_tokens=settings.min_tokens,
         with_vanilla=settings.with_vanilla,
     )
@@ -197,7 +203,7 @@ def export_run(
     lines = _lines(examples, strategy, settings, asked)
     facts = _facts(store, traces, examples, lines, settings)
     _check(lines, settings)
-    _write(Path(folder), facts, lines, _held_out(traces, asked, settings))
+    _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
     return facts
 
 
@@ -234,6 +240,8 @@ def _wanted(trace: SearchTrace | Measurement, settings: ExportSettings) -> bool:
 def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings: ExportSettings) -> str:
     right = sum(probe.correct for trace in traces for probe in trace.probes)
     found = f"none of the {len(traces)} measured questions in {store.path} has an answer to learn from"
+    if settings.labels == "majority":
+        return f"{found}: no majority, or none under a budget; ask for more answers (tale search --samples 3)"
     if not right:
         return f"{found}: not one answer was graded correct; check the grader, or search easier questions"
     longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
@@ -289,7 +297,7 @@ def _facts(
         train=len(lines["train"]),
         test=len(lines["test"]),
         digest=hashlib.sha256(as_jsonl(lines["train"]).encode()).hexdigest(),
-        settings={**settings.model_dump(), "labels": "graded"},  # could be "majority" once
+        settings=settings.model_dump(),
     )
 
 
@@ -322,12 +330,13 @@ def _held_out(
 def _write(
     folder: Path,
     facts: Facts,
+    examples: Sequence[Example],
     lines: Mapping[Side, Sequence[Line]],
     held_out: Sequence[Line],
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "README.md").write_text(card(facts), encoding="utf-8")
+        (folder / "README.md").write_text(card(facts, examples), encoding="utf-8")
         texts = {f"{side}.jsonl": as_jsonl(found) for side, found in lines.items()}
         for name, text in {**texts, HELD_OUT: as_jsonl(held_out)}.items():
             if text:
@@ -370,7 +379,7 @@ def _read(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def card(facts: Facts) -> str:
+def card(facts: Facts, examples: Sequence[Example]) -> str:
     """Return the card's text."""
     rows = "\n".join(
         f"| {name} | {one.mean:.0f} | {one.low:.0f} | {one.median:.0f} | {one.high:.0f} |"
@@ -397,13 +406,34 @@ under the smallest budget that kept it right.
 
 The answers to learn take {facts.concise.mean / max(facts.vanilla.mean, 1):.0%} of the tokens.\
 {_counted(facts)} They were chosen in hindsight, so this is a bound, not what a trained model will reach.
+
+{_plot(examples)}
 """
+
+
+def _plot(examples: Sequence[Example]) -> str:
+    """Return the lengths as bars of text, which any viewer of Markdown shows."""
+    sides = [[one.vanilla.tokens for one in examples], [one.concise.tokens for one in examples]]
+    longest = max(map(max, sides))
+    step = longest // _BINS + 1
+    counts = [Counter(tokens // step for tokens in side) for side in sides]
+    most = max(max(side.values()) for side in counts)
+    lines = [f"{'output tokens':<16} {'without a budget':<{_BAR + 6}} to learn"]
+    for number in range(longest // step + 1):
+        bars = (f"{'█' * -(-_BAR * side[number] // most):<{_BAR}} {side[number]:<5}" for side in counts)
+        lines.append(f"{number * step:>6} to {number * step + step - 1:<6} {' '.join(bars)}".rstrip())
+    return "\n".join(("```text", *lines, "```"))
 
 
 def _choices(facts: Facts) -> str:
     """Say by what rules the lines were made."""
     settings = facts.settings
-    lines = ["- Labels: graded against reference answers"]
+    lines = [
+        "- Labels: by majority. No reference answer was used: an answer counts as right where more than half "
+        "of the readable answers to its question agree, so some are wrong"
+        if settings["labels"] == "majority"
+        else "- Labels: graded against reference answers"
+    ]
     if "dpo" in settings["format"]:
         lines.append(f"- Preferred to: {_PAIRINGS[settings['pairing']]}")
     if settings["with_vanilla"]:

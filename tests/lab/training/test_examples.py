@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tale_lab.curves.elasticity import ElasticitySettings, Measurement
-from tale_lab.training import examples_of
+from tale_lab.training import agreed_answer, examples_of
 
 from .conftest import probe, sum_trace, trace
 
@@ -74,3 +74,30 @@ def test_a_measured_curve_gives_the_cheapest_right_answer_under_any_budget() -> 
     measured = Measurement(question="q", settings=ElasticitySettings(), probes=answers)
     (example,) = examples_of([measured])
     assert example.concise.text == "25"
+
+
+def test_a_majority_decides_where_no_answer_is_known() -> None:
+    wrongly_graded = [
+        probe("So it is 4", 80, verdict="wrong"),
+        probe("Answer: 4", 20, 20, verdict="wrong"),
+        probe("Answer: 5", 10, 10, verdict="correct"),
+        probe("no idea", 12, 15, verdict="correct"),
+    ]
+    (example,) = examples_of([trace("q", *wrongly_graded, chosen=10)], labels="majority")
+    assert (example.concise.text, example.concise.tokens) == ("Answer: 4", 20)
+    assert example.wrong is not None
+    assert example.wrong.text == "no idea"
+
+
+@pytest.mark.parametrize(
+    ("texts", "agreed"),
+    [
+        (["It is 4", "Answer: 4.0", "[[4]]", "5"], "4"),
+        (["Answer: Paris", "The answer is paris.", "Answer: Rome"], "paris"),
+        (["4", "4"], None),  # too few
+        (["4", "4", "5", "5"], None),  # no majority
+        (["perhaps", "who knows", "well", "4"], None),  # unreadable
+    ],
+)
+def test_a_majority_is_more_than_half_of_at_least_three_readable_answers(texts, agreed) -> None:
+    assert agreed_answer(texts) == agreed

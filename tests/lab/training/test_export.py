@@ -156,6 +156,20 @@ def test_the_card_says_where_the_data_came_from_and_how_long_answers_were(search
     assert re.search(r"to learn \| 20 \|", card)
     assert "the answer without a budget" in card
     assert "graded against reference answers" in card
+    assert re.search(r"^ +77 to 83 +█+ 40 +0$", card, re.MULTILINE)
+    assert re.search(r"^ +14 to 20 +0 +█+ 40$", card, re.MULTILINE)
+
+
+def test_an_export_by_majority_says_so(searched, tmp_path) -> None:
+    votes = [probe("so 4", 80), probe("4!", 20, 20), probe("[[4]]", 25, 25)]
+    export_run(
+        searched([trace("How much is 3 + 1?", *votes)]),
+        tmp_path / "o",
+        settings(labels="majority", test_share=0),
+    )
+    assert "Labels: by majority. No reference answer" in (tmp_path / "o" / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_was_exported_is_read_again(searched, tmp_path) -> None:
@@ -184,12 +198,15 @@ def test_a_folder_that_is_no_export_is_refused(searched, tmp_path) -> None:
             "not one answer was graded correct",
         ),
         ([trace("How much is 1 + 1?", probe("2", 9))], {}, "1 answers are right, but none under a budget"),
+        ([sum_trace(1)], {"labels": "majority"}, "no majority"),
         ([sum_trace(1)], {"model": "other"}, "of model 'other'"),
         ([sum_trace(1)], {"strategy": "words"}, "in strategy 'words'"),
         ([sum_trace(1)], {"test_share": 0.999}, "no examples are left to train on"),
     ],
 )
 def test_an_export_of_nothing_says_why(searched, tmp_path, traces, more, complaint) -> None:
+    if more.get("labels") == "majority":
+        traces = [trace("How much is 1 + 1?", probe("2", 9), probe("3", 5, 6))]
     with pytest.raises(DataError, match=complaint):
         export_run(searched(traces), tmp_path / "out", settings(**more))
     assert not (tmp_path / "out").exists()
