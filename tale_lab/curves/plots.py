@@ -143,11 +143,14 @@ def _figure(curve: ElasticityCurve, measurements: Sequence[Measurement]) -> Any:
         figure.add_trace(_question_line(go, measurement), row=1, col=1)
     budgets = [point.budget for point in curve.points]
     for row, name, color in ((1, "tokens", _SPENT), (2, "accuracy", _RIGHT)):
-        for trace in _series(go, curve, name, color):
-            figure.add_trace(trace, row=row, col=1)
+        figure.add_trace(_series(go, curve, name, color), row=row, col=1)
         _add_vanilla(figure, curve, name, row)
     figure.add_trace(
-        go.Scatter(x=budgets, y=budgets, mode="lines", name="exactly the budget", line=_dotted()), row=1, col=1
+        go.Scatter(
+            x=budgets, y=budgets, mode="lines", name="exactly the budget", line={"color": _PLAIN, "dash": "dot"}
+        ),
+        row=1,
+        col=1,
     )
     _add_marks(figure, curve)
     _lay_out(figure, budgets)
@@ -173,29 +176,26 @@ def _question_line(go: Any, measurement: Measurement) -> Any:
     )
 
 
-def _series(go: Any, curve: ElasticityCurve, name: str, color: str) -> list[Any]:
+def _series(go: Any, curve: ElasticityCurve, name: str, color: str) -> Any:
     values = [getattr(point, name) for point in curve.points]
     intervals = [getattr(point, f"{name}_interval") for point in curve.points]
-    budgets = [point.budget for point in curve.points]
     form = ".0f" if name == "tokens" else ".0%"
-    return [
-        go.Scatter(
-            x=budgets,
-            y=values,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [one.high - value for one, value in zip(intervals, values, strict=True)],
-                "arrayminus": [value - one.low for one, value in zip(intervals, values, strict=True)],
-            },
-            customdata=[f"{one:{form}}" for one in intervals],
-            hovertemplate=f"%{{y:{form}}} (%{{customdata}})",
-            mode="lines+markers",
-            name="mean tokens" if name == "tokens" else "correct answers",
-            line={"color": color, "width": 3},
-            marker={"size": 9},
-        )
-    ]
+    return go.Scatter(
+        x=[point.budget for point in curve.points],
+        y=values,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [one.high - value for one, value in zip(intervals, values, strict=True)],
+            "arrayminus": [value - one.low for one, value in zip(intervals, values, strict=True)],
+        },
+        customdata=[f"{one:{form}}" for one in intervals],
+        hovertemplate=f"%{{y:{form}}} (%{{customdata}})",
+        mode="lines+markers",
+        name="mean tokens" if name == "tokens" else "correct answers",
+        line={"color": color, "width": 3},
+        marker={"size": 9},
+    )
 
 
 def _add_vanilla(figure: Any, curve: ElasticityCurve, name: str, row: int) -> None:
@@ -230,7 +230,7 @@ def _add_marks(figure: Any, curve: ElasticityCurve) -> None:
 def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
     figure.update_xaxes(type="log", tickvals=budgets, ticktext=[str(budget) for budget in budgets])
     figure.update_xaxes(title_text="budget asked for, output tokens", row=2, col=1)
-    figure.update_yaxes(title_text="output tokens a question", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="output tokens per question", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of correct answers", tickformat=".0%", range=[0, 1.02], row=2, col=1)
     figure.update_layout(
         template="plotly_white",
@@ -239,10 +239,6 @@ def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         hovermode="closest",
     )
-
-
-def _dotted() -> dict[str, str]:
-    return {"color": _PLAIN, "dash": "dot"}
 
 
 def _written(path: str | Path, content: bytes) -> None:

@@ -91,7 +91,7 @@ def spending_lines(spending: Spending) -> tuple[str, ...]:
         if point.efficient
     )
     asked = f"on the {spending.questions} questions that all answered"
-    lines = [f"Beaten by no other method, by mean {unit} {asked}: {frontier}."]
+    lines = [f"Pareto frontier of accuracy and mean {unit}, {asked}: {frontier}."]
     lines += [_beaten(point, spending.measure) for point in spending.points if not point.efficient]
     if spending.left_out:
         lines.append(f"Not compared here, for too few answers: {', '.join(spending.left_out)}.")

@@ -136,7 +136,7 @@ def test_another_benchmark_can_be_chosen(page):
 
 def test_the_frontier_can_be_drawn_for_another_spend(page):
     page.select_option("#measure", "1")
-    assert page.locator("#frontier .xtitle").text_content() == "mean input and output tokens a question"
+    assert page.locator("#frontier .xtitle").text_content() == "mean input and output tokens per question"
     assert page.locator("#frontier .point").count() == 3
 
 

@@ -105,7 +105,7 @@ def test_the_spending_lines_name_the_frontier_and_what_beats_the_others():
     ).spending
     asked = "on the 2 questions that all answered"
     assert spending_lines(spending) == (
-        f"Beaten by no other method, by mean output tokens {asked}: tale (40, 100%).",
+        f"Pareto frontier of accuracy and mean output tokens, {asked}: tale (40, 100%).",
         "For what vanilla spends (100, 50%), tale is 50.0 points more accurate (40, 100%).",
     )
 
