@@ -145,13 +145,9 @@ def _figure(curve: ElasticityCurve, measurements: Sequence[Measurement]) -> Any:
     for row, name, color in ((1, "tokens", _SPENT), (2, "accuracy", _RIGHT)):
         figure.add_trace(_series(go, curve, name, color), row=row, col=1)
         _add_vanilla(figure, curve, name, row)
-    figure.add_trace(
-        go.Scatter(
-            x=budgets, y=budgets, mode="lines", name="exactly the budget", line={"color": _PLAIN, "dash": "dot"}
-        ),
-        row=1,
-        col=1,
-    )
+    dotted = {"color": _PLAIN, "dash": "dot"}
+    exact = go.Scatter(x=budgets, y=budgets, mode="lines", name="exactly the budget", line=dotted)
+    figure.add_trace(exact, row=1, col=1)
     _add_marks(figure, curve)
     _lay_out(figure, budgets)
     return figure

@@ -8,56 +8,25 @@
     print(to_markdown(report_of(read_views(Store("run.sqlite", read_only=True)))))
 """
 
-from tale_lab.bench.report.assembly import (
-    PUBLISHED,
-    PublishedRow,
-    Reported,
-    Section,
-    ViewComparison,
-    compare_views,
-    published_rows,
-    report_of,
-)
-from tale_lab.bench.report.figures import (
-    BASELINE,
-    MARGIN,
-    Comparison,
-    MethodSummary,
-    Point,
-    Price,
-    Spending,
-    Summary,
-    list_price,
-)
+from tale_lab.bench.report.assembly import PUBLISHED, PublishedRow, Reported, published_rows, report_of
+from tale_lab.bench.report.figures import Comparison, Price, Summary, list_price
 from tale_lab.bench.report.output import to_json, to_markdown, write_page
 from tale_lab.bench.report.views import Entry, Plan, View, read_views, view_of
-from tale_lab.bench.report.wording import remarks, rows, sentences
 
 __all__ = [
-    "BASELINE",
-    "MARGIN",
     "PUBLISHED",
     "Comparison",
     "Entry",
-    "MethodSummary",
     "Plan",
-    "Point",
     "Price",
     "PublishedRow",
     "Reported",
-    "Section",
-    "Spending",
     "Summary",
     "View",
-    "ViewComparison",
-    "compare_views",
     "list_price",
     "published_rows",
     "read_views",
-    "remarks",
     "report_of",
-    "rows",
-    "sentences",
     "to_json",
     "to_markdown",
     "view_of",

@@ -8,19 +8,9 @@ import pytest
 from attempts import ADDRESS, answers, attempt, call, view_of_attempts
 
 from tale_core import InvalidValueError
-from tale_lab.bench.report import (
-    PUBLISHED,
-    Summary,
-    published_rows,
-    remarks,
-    report_of,
-    rows,
-    sentences,
-    to_json,
-    to_markdown,
-)
+from tale_lab.bench.report import PUBLISHED, Summary, published_rows, report_of, to_json, to_markdown
 from tale_lab.bench.report.assembly import dataset_of
-from tale_lab.bench.report.wording import HEADER, spending_lines
+from tale_lab.bench.report.wording import HEADER, remarks, rows, sentences, spending_lines
 
 
 def summary(by_method, **more):
