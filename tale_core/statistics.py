@@ -151,13 +151,13 @@ def _bootstrapped(samples: tuple[Sequence[float], ...], statistic: Callable[...,
     if not samples[0]:
         raise InvalidValueError("an interval needs at least one value, got none")
     np = _numpy()
-    values = np.asarray(samples, dtype=float).T
-    if len(values) == 1:
-        only = float(statistic(*values[0]))
+    values = np.asarray(samples, dtype=float)
+    if values.shape[1] == 1:
+        only = float(statistic(*values[:, 0]))
         return Interval(low=only, high=only)
-    counts = _resamples(len(values))
-    parts = [counts[start : start + _BATCH].astype(float) @ values for start in range(0, _RESAMPLES, _BATCH)]
-    found = statistic(*(np.concatenate(parts) / len(values)).T)
+    counts = _resamples(values.shape[1])
+    # Not `@`, which would copy the counts to floats and start threads for each of dozens of small products.
+    found = statistic(*(np.einsum("ij,j->i", counts, one) / len(one) for one in values))
     low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(low=float(low), high=float(high))
 
