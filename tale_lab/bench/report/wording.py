@@ -71,7 +71,7 @@ def remarks(summary: Summary) -> tuple[str, ...]:
         lines.append(f"{BASELINE} was not measured, so there is nothing to compare with; add it to --methods.")
     answered = max((one.questions for one in summary.methods), default=0)
     if 0 < answered < _FEW:
-        lines.append(f"Only {answered} questions: the intervals are wide, and few differences can be shown.")
+        lines.append(f"Only {answered} questions: the intervals are rough, and most differences cannot show.")
     if any(one.questions + one.errors < summary.questions for one in summary.methods) or summary.silent:
         lines.append(f"Not all of the {summary.questions} questions are answered by every method yet.")
     tokenized = sum(one.estimated for one in summary.methods)
