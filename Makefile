@@ -48,7 +48,7 @@ $(VENV)/.tools: requirements/lock.txt | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.demo ## Direct, vanilla and TALE side by side on a real model, with no key
-	@$(BIN)/python -m tale_lab.cli.demo
+	@$(BIN)/python -m tale_lab.cli demo
 
 # Each part runs whatever became of the others. pytest's closing line is the last of a good run.
 test: $(VENV)/.test ## Everything: lint, types, unit tests, tests on a small real model, notebooks

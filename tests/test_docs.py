@@ -133,7 +133,7 @@ def unknown_parts(arguments: list[str]) -> list[str]:
     """Return what a call of ``tale`` names that the command line does not know."""
     from typer.main import get_command
 
-    from tale_lab.cli.app import app
+    from tale_lab.cli.app import app, load
 
     command: Any = get_command(app)
     unknown = []
@@ -147,7 +147,7 @@ def unknown_parts(arguments: list[str]) -> list[str]:
         elif hasattr(command, "commands"):
             if word not in command.commands:
                 return [*unknown, word]
-            command = command.commands[word]
+            command = load(word)
     return unknown
 
 

@@ -14,12 +14,11 @@ from rich.text import Text
 from tale_core.errors import InvalidValueError
 from tale_core.files import replace_file
 from tale_lab.bench.report import report_of, to_json, to_markdown, write_page
-from tale_lab.bench.report.paper_table import check_published
+from tale_lab.bench.report.assembly import check_published, published_cells
 from tale_lab.bench.report.wording import (
     GROUPS,
     HEADER,
     NOTES,
-    published_cells,
     selected,
     shown_columns,
     spending_lines,
@@ -32,28 +31,30 @@ if TYPE_CHECKING:
     from tale_lab.bench.report import PublishedRow, Reported, View
 
 MarginOption: TypeAlias = Annotated[
-    float, typer.Option(min=0, max=99, help="Points of accuracy that a method may lose and still be no worse.")
+    float,
+    typer.Option(min=0, max=99, help="Points of accuracy that a method may lose and still count as no worse."),
 ]
 AsOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--as",
         metavar="DATASET",
-        help="Show the paper's figures beside: gsm8k, gsm8k-zero, mathbench-arithmetic, -middle, -high or "
-        "-college. By default it goes by the data's name.",
+        help="Published dataset to compare with: gsm8k, gsm8k-zero, mathbench-arithmetic, -middle, -high or "
+        "-college. By default it follows from the data's name.",
     ),
 ]
 HtmlOption: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write an interactive page here; it needs no network.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Write an interactive page that works offline."),
 ]
-MarkdownOption: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown here.")]
+MarkdownOption: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown.")]
 
 _PERCENT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a report is to look like."""
+    """How a report is wanted."""
 
     margin: float
     """Points of accuracy that may be lost."""
@@ -67,7 +68,7 @@ class Wanted:
     """Whether to print JSON in place of tables."""
 
     def check(self) -> None:
-        """Fail now rather than after hours of measuring.
+        """Check the options before hours of measuring.
 
         Raises:
             InvalidValueError: The paper has no such dataset, or a file cannot be written where it is wanted.
@@ -80,13 +81,7 @@ class Wanted:
 
 
 def show_report(views: Sequence[View], wanted: Wanted, *, facts: dict[str, Any] | None = None) -> None:
-    """Show what was measured, and write it where it is wanted.
-
-    Args:
-        views: The benchmarks.
-        wanted: What the report is to look like.
-        facts: More for the JSON output.
-    """
+    """Show the report, and write it where it is wanted."""
     reported = report_of(views, margin=wanted.margin / _PERCENT, dataset=wanted.layout)
     if wanted.as_json:
         print_json({**to_json(reported), **(facts or {})})

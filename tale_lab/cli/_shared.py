@@ -1,4 +1,4 @@
-"""What commands share: consoles, options, JSON output, and what happens to errors.
+"""What commands share: consoles, options, JSON output and error handling.
 
 A command is a plain function with typer annotations; `tale_lab.cli.app` lists it, wrapped in `guarded`.
 Results go to ``out`` (stdout), everything about them to ``err`` (stderr), so that pipes carry results alone.
@@ -45,13 +45,13 @@ ModelOption: TypeAlias = Annotated[
     ),
 ]
 ModelPathOption: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="GGUF file to serve in place of the local model's own.")
+    Path | None, typer.Option(metavar="FILE", help="GGUF file to serve instead of the local model's own.")
 ]
 CalibrationOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Measured calibration of the model, in place of a shipped one."),
+    typer.Option(metavar="FILE", help="Calibration file that tale tune wrote, instead of the shipped one."),
 ]
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -73,11 +73,7 @@ def _with_former_keys(data: Any) -> Any:
 
 
 def guarded(command: Callable[..., T]) -> Callable[..., T]:
-    """Return the command with an option ``--debug``, and with errors that are one line.
-
-    Args:
-        command: A function with typer annotations.
-    """
+    """Return the command with an option ``--debug``, and with errors that are one line."""
 
     @functools.wraps(command)
     def run(*, debug: bool = False, **arguments: Any) -> T:
@@ -90,7 +86,7 @@ def guarded(command: Callable[..., T]) -> Callable[..., T]:
             raise
         except Exception as exc:
             if debug or (isinstance(exc, OSError) and exc.errno == errno.EPIPE):
-                raise  # a closed pipe is the application's to end quietly
+                raise  # typer ends quietly on a closed pipe
             err.print(f"error: {_in_words(exc)}", style="bold red", soft_wrap=True)
             raise typer.Exit(FAILED) from None
 

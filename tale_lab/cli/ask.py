@@ -10,7 +10,17 @@ import typer
 from tale_core.errors import InvalidValueError
 from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
-from tale_lab.cli._asking import TALE, VANILLA, ask_once, baselines, choose_method, read_question
+from tale_lab.cli._asking import (
+    TALE,
+    VANILLA,
+    accounts,
+    ask_once,
+    baselines,
+    calibration_note,
+    choose_method,
+    side_by_side,
+    working,
+)
 from tale_lab.cli._shared import (
     CalibrationOption,
     JsonOption,
@@ -20,13 +30,12 @@ from tale_lab.cli._shared import (
     out,
     print_json,
 )
-from tale_lab.cli._views import accounts, calibration_note, side_by_side, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tale_core.method.method import TaleMethod
-    from tale_lab.cli._asking import Asked, Model
+    from tale_lab.cli._asking import Asked
 
 
 def ask(
@@ -35,13 +44,12 @@ def ask(
     model: ModelOption = "local",
     model_path: ModelPathOption = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Prompt strategy; by default the calibration's, or else tale.")
+        str | None,
+        typer.Option(help="Prompt strategy; by default the calibration's, or else tale."),
     ] = None,
-    budget: Annotated[
-        int | None, typer.Option(help="Output tokens to ask for; by default the estimator chooses.")
-    ] = None,
+    budget: Annotated[int | None, typer.Option(help="Budget in output tokens; estimated by default.")] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Ask directly and with vanilla chain of thought as well.")
+        bool, typer.Option("--compare", help="Also ask directly and with vanilla chain of thought.")
     ] = False,
     language: Annotated[str, typer.Option(help="Language of the prompt: en, zh, or auto.")] = "auto",
     calibration: CalibrationOption = None,
@@ -50,11 +58,11 @@ def ask(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a question under a token budget, and see what it took.
+    """Ask a question under a token budget and show what the answer cost.
 
     The answer goes to standard output, everything about it to standard error.
     """
-    text = read_question(question, sys.stdin.read)
+    text = (sys.stdin.read() if question == "-" else question).strip()
     if not text:
         raise InvalidValueError(f"the question is empty, got {question!r}; give one, or pipe it in with -")
     client = ChatClient.open(model, model_path=model_path, temperature=temperature)
@@ -72,7 +80,7 @@ def ask(
         _ask(client, method, text, as_json=as_json)
 
 
-def _ask(client: Model, method: TaleMethod, question: str, *, as_json: bool) -> None:
+def _ask(client: ChatClient, method: TaleMethod, question: str, *, as_json: bool) -> None:
     if as_json:
         asked = ask_once(client, method, question)
         print_json({"question": question, "model": client.model, **asked.record()})
@@ -84,7 +92,7 @@ def _ask(client: Model, method: TaleMethod, question: str, *, as_json: bool) -> 
 
 
 def _printer(before_first: Callable[[], None]) -> Callable[[str], None]:
-    """Return a function that writes pieces as they come, after the spinner has made room."""
+    """Return a function that writes pieces as they come, after the spinner is gone."""
 
     def show(piece: str) -> None:
         before_first()
@@ -94,7 +102,7 @@ def _printer(before_first: Callable[[], None]) -> Callable[[str], None]:
     return show
 
 
-def _compare(client: Model, method: TaleMethod, question: str, *, language: str, as_json: bool) -> None:
+def _compare(client: ChatClient, method: TaleMethod, question: str, *, language: str, as_json: bool) -> None:
     ways: dict[str, Asked] = {}
     for way, one in {**baselines(language), TALE: method}.items():
         with working(way) as (show,):

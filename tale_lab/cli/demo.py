@@ -1,20 +1,9 @@
-"""``tale demo``: a few real questions asked directly, with plain chain of thought, and under a budget.
-
-Also run by ``make demo``, as ``python -m tale_lab.cli.demo``.
-"""
+"""``tale demo``: a few real questions asked directly, with plain chain of thought, and under a budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from tale_core.errors import MissingExtraError
-
-try:
-    import rich  # noqa: F401  # so that both are looked for before anything else is
-    import typer
-except ImportError as exc:
-    raise MissingExtraError(exc.name or "typer", "cli") from exc
 
 from rich import box
 from rich.markdown import Markdown
@@ -27,18 +16,23 @@ from tale_core.accounts.ledger import Ledger
 from tale_core.events import ElasticityKind
 from tale_core.method.calibration import find_calibration
 from tale_core.models.client import ChatClient
-from tale_lab.cli._asking import DIRECT, TALE, VANILLA, ask_at_once, baselines, choose_method
-from tale_lab.cli._shared import ModelOption, ModelPathOption, guarded, out
-from tale_lab.cli._views import (
+from tale_lab.cli._asking import (
+    DIRECT,
     NOTHING,
+    TALE,
+    VANILLA,
     accounts,
+    ask_at_once,
+    baselines,
     calibration_note,
+    choose_method,
     events_text,
     output_text,
     savings_text,
     side_by_side,
     working,
 )
+from tale_lab.cli._shared import ModelOption, ModelPathOption, out
 from tale_lab.questions.answer_extraction import read_number
 from tale_lab.questions.datasets import ANSWER_FORMAT, Question
 from tale_lab.questions.graders import numeric
@@ -49,7 +43,7 @@ if TYPE_CHECKING:
     from tale_core.accounts.ledger import Savings
     from tale_core.method.calibration import Calibration
     from tale_core.method.method import TaleMethod
-    from tale_lab.cli._asking import Asked, Model
+    from tale_lab.cli._asking import Asked
 
 QUESTIONS = (
     # The running example of the paper (arXiv 2412.18547).
@@ -95,7 +89,7 @@ The paper's prompts were made for large models: "use less than N tokens" (`--str
 asks the model itself for N, and the answer in [[double brackets]]. This is what they do here on the first
 question, beside vanilla chain of thought with the same brackets:
 """
-_NO_PROFILE = "no calibration is shipped for this model, so the published wording and estimator are used"
+_NO_CALIBRATION = "no calibration is shipped for this model, so the published wording and estimator are used"
 _COLLAPSED = (
     "The answer collapsed: next to no reasoning was left, which the event says. Whether a wording works is a "
     "property of the model, so TALE measures it and keeps the result in a calibration."
@@ -128,13 +122,13 @@ class Marked:
 
 
 def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) -> None:
-    """Ask a few questions in three ways, and show what a budget saves; minutes on two cores."""
+    """Ask five questions in three ways and show what a budget saves (minutes on two cores)."""
     out.print(Rule("TALE: token-budget-aware reasoning", style="bold"))
     out.print(Padding(Markdown(_INTRODUCTION), (1, 0)))
     client = ChatClient.open(model, model_path=model_path)
     calibration = find_calibration(None, model_name=client.model)
     out.print(f"Model: {client.model}")
-    chosen = _NO_PROFILE if calibration is None else calibration_note(calibration)
+    chosen = _NO_CALIBRATION if calibration is None else calibration_note(calibration)
     out.print(f"TALE: {chosen}")
     _questions(client, calibration)
     if calibration is not None:  # without one, the published wording is what was just shown
@@ -142,7 +136,7 @@ def demo(*, model: ModelOption = "local", model_path: ModelPathOption = None) ->
     out.print(Padding(Markdown(_CLOSING), (1, 0)))
 
 
-def _questions(client: Model, calibration: Calibration | None) -> None:
+def _questions(client: ChatClient, calibration: Calibration | None) -> None:
     method, _ = choose_method(calibration=calibration)
     methods = {**baselines("auto"), TALE: method}
     marked = []
@@ -158,7 +152,7 @@ def _questions(client: Model, calibration: Calibration | None) -> None:
     out.print(_totals(marked))
 
 
-def _published(client: Model) -> None:
+def _published(client: ChatClient) -> None:
     out.print(Rule("The published prompts on this model", style="dim"))
     out.print(Padding(Markdown(_PUBLISHED), (1, 0)))
     # The whole setting of the paper's evaluation: it is together with the brackets that the wording collapses.
@@ -178,7 +172,7 @@ def _verdict(asked: Asked) -> str:
     return _IGNORED if ElasticityKind.OVERRUN in kinds else _HELD
 
 
-def _asked(client: Model, methods: Mapping[str, TaleMethod], question: Question) -> Marked:
+def _asked(client: ChatClient, methods: Mapping[str, TaleMethod], question: Question) -> Marked:
     with working(*methods) as shows:
         return Marked(question=question, ways=ask_at_once(client, methods, question.question, shows=shows))
 
@@ -246,7 +240,3 @@ def _mark(one: Marked, way: str) -> Text:
 def _output(asked: Asked) -> str:
     estimated = f" + {output_text(asked.ledger, 'estimate')}" if asked.ledger.count("estimate") else ""
     return output_text(asked.ledger, "reason") + estimated
-
-
-if __name__ == "__main__":
-    typer.run(guarded(demo))

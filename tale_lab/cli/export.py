@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,34 +12,10 @@ from tale_lab.cli._shared import JsonOption, err, out, print_json
 from tale_lab.questions.datasets import load_dataset
 from tale_lab.results.store import Store
 from tale_lab.training import ExportSettings, export_run
+from tale_lab.training.examples import Format, Labels, Pairing  # noqa: TC001  # typer reads them
 
 if TYPE_CHECKING:
     from tale_lab.training import Facts
-
-
-class Format(str, Enum):
-    """What is written."""
-
-    SFT = "sft"
-    DPO = "dpo"
-    OPENAI_SFT = "openai-sft"
-    OPENAI_DPO = "openai-dpo"
-    REWARD = "reward"
-
-
-class Pairing(str, Enum):
-    """What an answer is preferred to."""
-
-    VANILLA = "vanilla"
-    WRONG = "wrong"
-    BOTH = "both"
-
-
-class Labels(str, Enum):
-    """Who says what is right."""
-
-    GRADED = "graded"
-    MAJORITY = "majority"
 
 
 def export(
@@ -50,49 +25,48 @@ def export(
     *,
     written: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data.")] = Path("training-data"),
     file_format: Annotated[
-        Format,
-        typer.Option("--format", help="sft, dpo and reward are for tale internalise and TRL."),
-    ] = Format.SFT,
+        Format, typer.Option("--format", help="sft, dpo and reward are for tale internalise and TRL.")
+    ] = "sft",
     pairing: Annotated[
         Pairing,
         typer.Option(help="Prefer the concise answer to the vanilla one, to a wrong short one, or to both."),
-    ] = Pairing.VANILLA,
+    ] = "vanilla",
     labels: Annotated[
-        Labels, typer.Option(help="Right is what was graded so, or what most answers to a question agree on.")
-    ] = Labels.GRADED,
+        Labels,
+        typer.Option(help="Right is what was graded so, or what most answers to a question agree on."),
+    ] = "graded",
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="The questions, for results files that do not keep them."),
+        typer.Option(metavar="DATA", help="The searched questions, if the results file does not hold them."),
     ] = None,
     prompt_strategy: Annotated[
         str, typer.Option(help="How the trained model will be asked; a strategy without a budget.")
     ] = "internalised",
     test_share: Annotated[float, typer.Option(help="Share of the questions held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides which questions are held out.")] = 1024,
-    min_tokens: Annotated[int, typer.Option(min=1, help="Leave out answers shorter than this.")] = 1,
+    min_tokens: Annotated[int, typer.Option(min=1, help="Skip answers with fewer output tokens.")] = 1,
     with_vanilla: Annotated[
-        bool, typer.Option("--with-vanilla", help="Keep the vanilla answer where no budget kept it right.")
+        bool,
+        typer.Option("--with-vanilla", help="Use vanilla answers where no budget kept it right."),
     ] = False,
     grader: Annotated[
         str, typer.Option(help="For reward: auto, numeric, choice, exact, math, gym, or module:function.")
     ] = "auto",
     searched: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Take only the answers of the model of this name.")
+        str | None, typer.Option(metavar="NAME", help="Use only the answers of this model.")
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="Take only the searches in this prompt strategy.")
-    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="Use only the searches in this prompt strategy.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write training data that teaches a model to be concise by itself.
 
-    Each prompt is a question without any budget, each answer the one found under the optimal budget. Questions
-    are split once and for all: a held-out one is never trained on. The folder gets a card and a plot.
+    Each prompt is a question without a budget, each answer the one found under the optimal budget. The same
+    question is held out in every export with the same seed. README.md in the folder says what it holds.
     """
     settings = ExportSettings(
-        format=file_format.value,
-        pairing=pairing.value,
-        labels=labels.value,
+        format=file_format,
+        pairing=pairing,
+        labels=labels,
         prompt_strategy=prompt_strategy,
         test_share=test_share,
         seed=seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from tale_lab.cli._shared import JsonOption, err, out, print_json
 from tale_lab.training import TrainingSettings
 from tale_lab.training import internalise as train_model
+from tale_lab.training.settings import Method  # noqa: TC001  # typer reads it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +22,11 @@ _SECONDS_BETWEEN_LINES = 5.0
 _TOLD = ("loss", "eval_loss", "reward", "completions/mean_length", "rewards/accuracies")
 
 
-class Method(str, Enum):
-    """What is trained."""
-
-    SFT = "sft"
-    DPO = "dpo"
-    GRPO = "grpo"
-
-
 def internalise(
     *,
     model: Annotated[
         str,
-        typer.Option("--model", "-m", metavar="MODEL", help="A folder, a name on the hub, or a .gguf file."),
+        typer.Option("--model", "-m", metavar="MODEL", help="Folder, Hugging Face name, or .gguf file."),
     ],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that tale export wrote.")] = Path(
         "training-data"
@@ -42,48 +34,48 @@ def internalise(
     method: Annotated[
         Method,
         typer.Option(help="sft learns the concise answers, dpo prefers them, grpo is rewarded for them."),
-    ] = Method.SFT,
+    ] = "sft",
     written: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder for the result; a training that was stopped goes on in it."),
+        typer.Option("--out", "-o", help="Folder for the result; a stopped training there is resumed."),
     ] = Path("internalised"),
     merge: Annotated[
-        bool, typer.Option("--merge", help="Write the model with the adapter in it, too.")
+        bool, typer.Option("--merge", help="Also write the model with the adapter merged in.")
     ] = False,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data; the paper's by default.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many optimizer steps.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Examples an optimizer step; answers with grpo.")] = 16,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many optimizer steps.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Examples per optimizer step (answers with grpo).")] = 16,
     micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Examples at a time in memory; 4 where that divides the batch.")
+        int | None, typer.Option(min=1, help="Examples in memory at a time; 4 if that divides the batch.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The paper's by default.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="The paper's by default.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter (LoRA's r).")] = 8,
     alpha: Annotated[int, typer.Option(min=1, help="Scale of the adapter (LoRA's alpha).")] = 32,
-    beta: Annotated[float, typer.Option(help="With dpo: how strongly the model is held at its base.")] = 0.5,
-    generations: Annotated[int, typer.Option(min=2, help="With grpo: answers a question.")] = 8,
+    beta: Annotated[float, typer.Option(help="With dpo: how close the model is kept to its base.")] = 0.5,
+    generations: Annotated[int, typer.Option(min=2, help="With grpo: answers per question.")] = 8,
     max_tokens: Annotated[int, typer.Option(min=1, help="With grpo: hard cap of an answer.")] = 256,
     context: Annotated[
         int | None, typer.Option(min=1, help="Longest question and answer, in tokens; the model's by default.")
     ] = None,
     skip_long: Annotated[
-        bool, typer.Option("--skip-long", help="Leave out what is longer than the context.")
+        bool, typer.Option("--skip-long", help="Skip examples longer than the context.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides first weights, order and samples.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of the first weights, the order and the samples.")] = 1024,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 20,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best available.")] = None,
     no_memory_check: Annotated[
-        bool, typer.Option("--no-memory-check", help="Start even where the memory seems too small.")
+        bool, typer.Option("--no-memory-check", help="Start even if the memory seems too small.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model to be concise by itself: no budget in the prompt, no estimator, no extra call.
 
-    Trains an adapter (LoRA) on data from tale export. Stopped at any moment, the same command goes on from the
+    Trains an adapter (LoRA) on data from tale export. If it is stopped, the same command resumes from the
     last checkpoint. Needs the extra train.
     """
     settings = TrainingSettings.of(
-        method.value,
+        method,
         epochs=epochs,
         max_steps=max_steps,
         batch=batch,
@@ -118,7 +110,7 @@ def internalise(
 
 
 def _shown() -> Callable[[Standing], None]:
-    """Return what prints the standing now and then, and always the last one."""
+    """Return a function that prints the progress every few seconds, and at the end."""
     said = began = time.monotonic()
 
     def show(standing: Standing) -> None:

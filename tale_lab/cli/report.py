@@ -26,9 +26,7 @@ def report(
     *,
     merge: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="First bring all of them together in this file, made when there is none."
-        ),
+        typer.Option(metavar="FILE", help="First merge all of them into this file, created if needed."),
     ] = None,
     margin: MarginOption = 3.0,
     layout: AsOption = None,
@@ -36,10 +34,10 @@ def report(
     markdown: MarkdownOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the benchmarks in results files again, and compare them.
+    """Show the benchmarks in results files and compare them.
 
     Each benchmark is shown by itself. The first is compared with each of the others, method by method, on the
-    questions that both asked. Files are only read; a benchmark that still runs can be looked at.
+    questions that both asked. Files are only read, so a benchmark that is still running can be shown.
     """
     wanted = Wanted(margin=margin, layout=layout, html=html, markdown=markdown, as_json=as_json)
     wanted.check()

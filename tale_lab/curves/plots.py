@@ -1,4 +1,4 @@
-"""The elasticity curve as a picture: an interactive page that needs no network, and a PNG."""
+"""The elasticity curve as a table, in sentences, and as an interactive page that needs no network."""
 
 from __future__ import annotations
 
@@ -83,37 +83,6 @@ def write_html(
     _written(path, page.encode())
 
 
-def write_png(path: str | Path, curve: ElasticityCurve, *, model: str, data: str) -> None:
-    """Write the curve as a PNG.
-
-    Args:
-        path: The file to write.
-        curve: The curve.
-        model: Names the model.
-        data: Names the questions.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        InvalidValueError: The file cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import
-    except ImportError as exc:
-        raise MissingExtraError("matplotlib", "eval") from exc
-    # No pyplot: a figure of its own needs no display and leaves no global state.
-    figure = Figure(figsize=(9, 7), dpi=150, layout="constrained")
-    spent, right = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    _draw_tokens(spent, curve)
-    _draw_accuracy(right, curve)
-    figure.suptitle(
-        f"Token elasticity of {model}\n{curve.questions} questions of {data}, strategy '{curve.strategy}'"
-    )
-    try:
-        figure.savefig(path, format="png")
-    except OSError as exc:
-        raise InvalidValueError(f"cannot write {str(path)!r}: {exc.strerror}") from exc
-
-
 def table(curve: ElasticityCurve) -> list[tuple[str, ...]]:
     """Return the figures of a curve as rows of text, the header first."""
     header = ("budget", "output tokens", "interval", "correct", "interval", "bare", "cut")
@@ -163,44 +132,6 @@ def _row(point: CurvePoint) -> tuple[str, ...]:
     )
 
 
-def _draw_tokens(axes: Any, curve: ElasticityCurve) -> None:
-    budgets = [point.budget for point in curve.points]
-    axes.set_xscale("log")
-    axes.set_xticks(budgets, [str(budget) for budget in budgets])
-    axes.minorticks_off()
-    _draw_series(axes, curve, "tokens", _SPENT)
-    axes.plot(budgets, budgets, color=_PLAIN, linestyle=":", label="exactly the budget")
-    if curve.rebound is not None:
-        axes.axvline(curve.rebound, color=_REBOUND, linestyle="-.", label=f"rebound at {curve.rebound}")
-    axes.set_ylabel("output tokens a question")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small")
-
-
-def _draw_accuracy(axes: Any, curve: ElasticityCurve) -> None:
-    _draw_series(axes, curve, "accuracy", _RIGHT)
-    axes.set_ylabel("share of correct answers")
-    axes.set_xlabel("budget asked for, output tokens")
-    axes.set_ylim(0, 1.03)
-
-
-def _draw_series(axes: Any, curve: ElasticityCurve, name: str, color: str) -> None:
-    budgets = [point.budget for point in curve.points]
-    values = [getattr(point, name) for point in curve.points]
-    intervals = [getattr(point, f"{name}_interval") for point in curve.points]
-    lows, highs = [one.low for one in intervals], [one.high for one in intervals]
-    plain = getattr(curve.vanilla, f"{name}_interval")
-    axes.axhspan(plain.low, plain.high, color=_PLAIN, alpha=0.12, linewidth=0)
-    axes.axhline(getattr(curve.vanilla, name), color=_PLAIN, linestyle="--", label="without a budget")
-    if curve.ideal is not None:
-        # A range of one budget is widened enough to be seen.
-        low, high = curve.ideal.low * 0.94, curve.ideal.high * 1.06
-        axes.axvspan(low, high, color=_IDEAL, alpha=0.35, linewidth=0, label="ideal budget range")
-    axes.fill_between(budgets, lows, highs, color=color, alpha=0.2, linewidth=0)
-    axes.plot(budgets, values, color=color, marker="o", label="under the budget")
-    axes.grid(alpha=0.25)
-
-
 def _figure(curve: ElasticityCurve, measurements: Sequence[Measurement]) -> Any:
     try:
         from plotly import graph_objects as go  # noqa: PLC0415  # slow to import
@@ -212,12 +143,11 @@ def _figure(curve: ElasticityCurve, measurements: Sequence[Measurement]) -> Any:
         figure.add_trace(_question_line(go, measurement), row=1, col=1)
     budgets = [point.budget for point in curve.points]
     for row, name, color in ((1, "tokens", _SPENT), (2, "accuracy", _RIGHT)):
-        for trace in _series(go, curve, name, color):
-            figure.add_trace(trace, row=row, col=1)
+        figure.add_trace(_series(go, curve, name, color), row=row, col=1)
         _add_vanilla(figure, curve, name, row)
-    figure.add_trace(
-        go.Scatter(x=budgets, y=budgets, mode="lines", name="exactly the budget", line=_dotted()), row=1, col=1
-    )
+    dotted = {"color": _PLAIN, "dash": "dot"}
+    exact = go.Scatter(x=budgets, y=budgets, mode="lines", name="exactly the budget", line=dotted)
+    figure.add_trace(exact, row=1, col=1)
     _add_marks(figure, curve)
     _lay_out(figure, budgets)
     return figure
@@ -242,29 +172,26 @@ def _question_line(go: Any, measurement: Measurement) -> Any:
     )
 
 
-def _series(go: Any, curve: ElasticityCurve, name: str, color: str) -> list[Any]:
+def _series(go: Any, curve: ElasticityCurve, name: str, color: str) -> Any:
     values = [getattr(point, name) for point in curve.points]
     intervals = [getattr(point, f"{name}_interval") for point in curve.points]
-    budgets = [point.budget for point in curve.points]
     form = ".0f" if name == "tokens" else ".0%"
-    return [
-        go.Scatter(
-            x=budgets,
-            y=values,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [one.high - value for one, value in zip(intervals, values, strict=True)],
-                "arrayminus": [value - one.low for one, value in zip(intervals, values, strict=True)],
-            },
-            customdata=[f"{one:{form}}" for one in intervals],
-            hovertemplate=f"%{{y:{form}}} (%{{customdata}})",
-            mode="lines+markers",
-            name="mean tokens" if name == "tokens" else "correct answers",
-            line={"color": color, "width": 3},
-            marker={"size": 9},
-        )
-    ]
+    return go.Scatter(
+        x=[point.budget for point in curve.points],
+        y=values,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [one.high - value for one, value in zip(intervals, values, strict=True)],
+            "arrayminus": [value - one.low for one, value in zip(intervals, values, strict=True)],
+        },
+        customdata=[f"{one:{form}}" for one in intervals],
+        hovertemplate=f"%{{y:{form}}} (%{{customdata}})",
+        mode="lines+markers",
+        name="mean tokens" if name == "tokens" else "correct answers",
+        line={"color": color, "width": 3},
+        marker={"size": 9},
+    )
 
 
 def _add_vanilla(figure: Any, curve: ElasticityCurve, name: str, row: int) -> None:
@@ -299,7 +226,7 @@ def _add_marks(figure: Any, curve: ElasticityCurve) -> None:
 def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
     figure.update_xaxes(type="log", tickvals=budgets, ticktext=[str(budget) for budget in budgets])
     figure.update_xaxes(title_text="budget asked for, output tokens", row=2, col=1)
-    figure.update_yaxes(title_text="output tokens a question", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="output tokens per question", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of correct answers", tickformat=".0%", range=[0, 1.02], row=2, col=1)
     figure.update_layout(
         template="plotly_white",
@@ -308,10 +235,6 @@ def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         hovermode="closest",
     )
-
-
-def _dotted() -> dict[str, str]:
-    return {"color": _PLAIN, "dash": "dot"}
 
 
 def _written(path: str | Path, content: bytes) -> None:

@@ -3,13 +3,11 @@
 Importing this package needs nothing but the core; training needs the extra ``train``.
 """
 
-from tale_lab.training.card import Facts, Lengths
 from tale_lab.training.examples import Answer, Example, agreed_answer, examples_of
-from tale_lab.training.export import ExportSettings, export_run, read_export, side_of
-from tale_lab.training.formats import OpenAIChat, OpenAIPreference, check_openai
-from tale_lab.training.internalise import Standing, Training, internalise
+from tale_lab.training.export import ExportSettings, Facts, Lengths, export_run, read_export, side_of
+from tale_lab.training.internalise import internalise
 from tale_lab.training.rewards import brevity, concise_reward, correct_reward, reward
-from tale_lab.training.settings import TrainingSettings
+from tale_lab.training.settings import Standing, Training, TrainingSettings
 
 __all__ = [
     "Answer",
@@ -17,14 +15,11 @@ __all__ = [
     "ExportSettings",
     "Facts",
     "Lengths",
-    "OpenAIChat",
-    "OpenAIPreference",
     "Standing",
     "Training",
     "TrainingSettings",
     "agreed_answer",
     "brevity",
-    "check_openai",
     "concise_reward",
     "correct_reward",
     "examples_of",

@@ -1,4 +1,4 @@
-"""The training itself, on TRL and PEFT: what `tale_lab.training.internalise` imports when it is needed."""
+"""The training itself, on TRL and PEFT: imported by `tale_lab.training.internalise` when it is needed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import transformers
 import trl
 
 from tale_core.errors import DataError, TrainingError
-from tale_lab.training import bases, merging
-from tale_lab.training.internalise import Standing
-from tale_lab.training.quiet import quiet
+from tale_lab.training import bases
 from tale_lab.training.rewards import concise_reward
+from tale_lab.training.settings import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tale_lab.training.formats import Line
+    from tale_lab.training.examples import Line
     from tale_lab.training.settings import TrainingSettings
-
-__all__ = ["bases", "merging", "train"]
 
 _PATIENCE = 10  # steps without any reward before a training is given up
 _SHOWN = 3
@@ -41,7 +38,7 @@ def train(
     tell: Callable[[str], None],
     show: Callable[[Standing], None],
 ) -> dict[str, Any]:
-    """Train an adapter, from the last checkpoint on where there is one.
+    """Train an adapter, resuming from the last checkpoint if there is one.
 
     Returns:
         The fields of `Training` that are known afterwards.
@@ -51,22 +48,22 @@ def train(
     context = bases.context_of(model, settings)
     kept, longest = _fitting(lines, tokenizer, context, settings)
     if len(kept) < len(lines):
-        tell(f"{len(lines) - len(kept)} of {len(lines)} examples are longer than {context} tokens: left out")
+        tell(f"{len(lines) - len(kept)} of {len(lines)} examples are longer than {context} tokens: skipped")
     need = bases.memory(model, settings, longest=longest, device=device)
     tell(f"{need}; {settings.method} on {device}, {len(kept)} examples of at most {longest} tokens")
     if check_memory and need.needed > need.available:
         raise TrainingError(
             f"not enough {need}; lower --micro-batch (now {settings.micro_batch}) or --context, take a smaller "
-            "model, or try it all the same with --no-memory-check"
+            "model, or try anyway with --no-memory-check"
         )
     tests = _fitting(held_out, tokenizer, context, settings.model_copy(update={"skip_long": True}))[0]
-    with quiet():
+    with bases.quiet():
         trainer = _trainer(model, tokenizer, settings, lines=kept, held_out=tests, folder=folder, device=device)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(_Shown(show))
         checkpoint = last_checkpoint(folder)
         if checkpoint is not None:
-            tell(f"going on from {checkpoint.name.replace('-', ' ')}")
+            tell(f"resuming from {checkpoint.name.replace('-', ' ')}")
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trainer.save_model(str(folder / "adapter"))
     tokenizer.save_pretrained(str(folder / "adapter"))
@@ -79,7 +76,7 @@ def train(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint that was written to its end: its state is the last file that is written."""
+    """Return the last complete checkpoint: its state is the last file that is written."""
     found = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
@@ -94,7 +91,7 @@ def _is_whole(checkpoint: Path) -> bool:
 def _fitting(
     lines: list[Line], tokenizer: Any, context: int, settings: TrainingSettings
 ) -> tuple[list[Line], int]:
-    """Return the lines that the model can read to their end, and the tokens of the longest."""
+    """Return the lines that fit the context, and the tokens of the longest."""
     room = settings.max_tokens if settings.method == "grpo" else 0
     lengths = [_length(line, tokenizer) + room for line in lines]
     long = [(length, line) for length, line in zip(lengths, lines, strict=True) if length > context]
@@ -104,7 +101,7 @@ def _fitting(
         )
         raise DataError(
             f"{len(long)} of {len(lines)} examples are longer than the context of {context} tokens, among them "
-            f"{named}; leave them out with --skip-long, or name a larger --context"
+            f"{named}; skip them with --skip-long, or set a larger --context"
         )
     kept = [line for length, line in zip(lengths, lines, strict=True) if length <= context]
     if lines and not kept:
@@ -157,7 +154,7 @@ def _trainer(
         parts["eval_dataset"] = datasets.Dataset.from_list(held_out)
     if settings.method == "dpo":
         return trl.DPOTrainer(args=trl.DPOConfig(**common, max_length=None, beta=settings.beta), **parts)
-    # Nothing is cut: what is too long was counted and named before.
+    # No max_length: examples that are too long were reported before, not cut.
     return trl.SFTTrainer(args=trl.SFTConfig(**common, max_length=None, completion_only_loss=True), **parts)
 
 
@@ -182,21 +179,21 @@ def _arguments(folder: Path, settings: TrainingSettings, device: str, *, tests: 
         "report_to": "none",
         "use_cpu": device == "cpu",
         "bf16": bases.is_mixed(device),
-        # It trades time for memory, which a processor has more of.
+        # It trades time for memory, which a CPU has more of.
         "gradient_checkpointing": device != "cpu",
         "dataloader_pin_memory": device == "cuda",
     }
 
 
 class _Shown(transformers.TrainerCallback):  # type: ignore[misc]  # the extra is not there for mypy
-    """Shows every step, and ends a training that earns nothing."""
+    """Shows every step, and stops a training that earns no reward."""
 
     def __init__(self, show: Callable[[Standing], None]) -> None:
         self._show = show
         self._unrewarded = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        """Take in what a step measured."""
+        """Handle the metrics of a step."""
         del args, control
         figures = _figures(logs)
         if "reward" in figures:

@@ -1,13 +1,15 @@
-"""From measured answers to training examples: one a question, the shortest answer that was found right.
+"""Training examples from measured answers, and the lines that training programs read.
 
-A search says which answer that is: the one under the optimal budget. Answers to a question whose reference
-answer nobody knows can take the answer that most of them agree on in its place.
+An example is a question with the shortest answer that was found right: after a search, the one under the
+optimal budget. Without reference answers, the answer that most agree on counts as right.
+Lines are TRL's conversational datasets, or OpenAI's fine-tuning files.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -18,11 +20,26 @@ from tale_lab.questions.answer_extraction import marked_answer, read_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tale_core.protocols import Strategy
     from tale_core.search.curves import Probe
     from tale_lab.curves.elasticity import Measurement
+    from tale_lab.questions.datasets import Question
 
 Labels: TypeAlias = Literal["graded", "majority"]
 """Who says what is right: ``graded``, the grader of the search; ``majority``, the answer that most agree on."""
+
+Format: TypeAlias = Literal["sft", "dpo", "openai-sft", "openai-dpo", "reward"]
+"""``sft``, ``dpo``, ``reward``: for TRL. ``openai-sft``, ``openai-dpo``: files to upload to OpenAI."""
+
+Pairing: TypeAlias = Literal["vanilla", "wrong", "both"]
+"""What an answer is preferred to: ``vanilla``, the answer without a budget; ``wrong``, a wrong answer that is
+no longer; ``both`` makes a pair of each."""
+
+Line: TypeAlias = dict[str, Any]
+"""One JSON object of a file."""
+
+OPENAI_FEWEST = 10
+"""The fewest lines that OpenAI accepts."""
 
 FEWEST_VOTES = 3
 """Readable answers that a majority needs at least."""
@@ -48,7 +65,7 @@ class Example(Record):
     """What a model can learn from one question."""
 
     question: str
-    """The question, unframed."""
+    """The plain question."""
     question_id: str
     """The id that the search gave it."""
     concise: Answer
@@ -169,10 +186,70 @@ def _under_budget(trace: SearchTrace | Measurement, right: Sequence[Probe], labe
 
 
 def _shortest(probes: Iterable[Probe], min_tokens: int) -> Probe | None:
-    # An answer that was cut would teach to stop in the middle.
+    # A truncated answer would teach the model to stop midway.
     whole = (one for one in probes if one.finish_reason != "length" and one.text.strip())
     return min((one for one in whole if _tokens(one) >= min_tokens), key=_tokens, default=None)
 
 
 def _tokens(probe: Probe) -> int:
     return probe.usage.output_tokens
+
+
+def prompt_of(question: str, strategy: Strategy) -> list[dict[str, str]]:
+    """Return the conversation before the answer: the question as it will be asked, without a budget."""
+    return [message.model_dump() for message in strategy.frame(question, None).messages(question)]
+
+
+def lines_of(
+    example: Example, prompt: list[dict[str, str]], file_format: Format, pairing: Pairing = "vanilla"
+) -> list[Line]:
+    """Return the lines of an example: one, or in the formats of pairs one a pair.
+
+    Args:
+        example: The example.
+        prompt: The conversation before the answer.
+        file_format: Any but ``reward``, which needs the reference answer: `reward_line`.
+        pairing: The pairing rule, for the formats of pairs.
+    """
+    chosen = _said(example.concise)
+    others = [_said(one) for one in rejected(example, pairing)]
+    if file_format == "sft":
+        return [{"prompt": prompt, "completion": chosen}]
+    if file_format == "openai-sft":
+        return [{"messages": [*prompt, *chosen]}]
+    if file_format == "dpo":
+        return [{"prompt": prompt, "chosen": chosen, "rejected": other} for other in others]
+    asked = {"messages": prompt, "tools": [], "parallel_tool_calls": True}
+    return [{"input": asked, "preferred_output": chosen, "non_preferred_output": other} for other in others]
+
+
+def reward_line(example: Example, prompt: list[dict[str, str]], question: Question, grader: str) -> Line:
+    """Return the line of TRL's prompt-only format, with the columns that our reward functions read."""
+    return {
+        "prompt": prompt,
+        "question": question.question,
+        "answer": question.answer,
+        "grader": grader if grader != "auto" or question.grader is None else question.grader,
+        "meta": json.dumps(question.meta, ensure_ascii=False),  # one type for all lines, whatever is in it
+        "budget": example.concise.budget or example.concise.tokens,
+        "baseline_tokens": example.vanilla.tokens,
+    }
+
+
+def rejected(example: Example, pairing: Pairing) -> list[Answer]:
+    """Return what the concise answer is preferred to, by the pairing rule."""
+    others = []
+    if pairing in {"vanilla", "both"} and example.vanilla.text != example.concise.text:
+        others.append(example.vanilla)
+    if pairing in {"wrong", "both"} and example.wrong is not None:
+        others.append(example.wrong)
+    return [one for one in others if one.text]
+
+
+def _said(answer: Answer) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer.text}]
+
+
+def as_jsonl(lines: Sequence[Line]) -> str:
+    """Return the text of a file of these lines."""
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

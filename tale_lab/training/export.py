@@ -1,4 +1,4 @@
-"""A folder of training data from a results file: lines, held-out questions, a card, and a plot of the lengths.
+"""A folder of training data from a results file: lines, held-out questions, and a card.
 
 Questions are split by a digest of their words: the same question is on the same side in every export with the
 same seed, whatever else is in the file, and never on both.
@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
+from tale_core import __version__
 from tale_core.errors import DataError, InvalidValueError
 from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
 from tale_lab.questions.datasets import Dataset, Question
-from tale_lab.training.card import Facts, write_card
-from tale_lab.training.examples import Example, Labels, examples_of, question_key
-from tale_lab.training.formats import (
+from tale_lab.training.examples import (
     OPENAI_FEWEST,
+    Example,
     Format,
+    Labels,
     Line,
     Pairing,
     as_jsonl,
-    check_openai,
+    examples_of,
+    lines_of,
     prompt_of,
+    question_key,
     reward_line,
-    writer,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ HELD_OUT = "held_out.jsonl"
 """All questions of the test side, also those without an example: DATA for ``tale bench``."""
 FACTS = "export.json"
 """What was exported, for programs; ``README.md`` says it for people."""
+_BINS, _BAR = 12, 24  # lines of the plot of the lengths, and characters of its longest bar
 
 
 class ExportSettings(Record):
@@ -74,11 +79,86 @@ class ExportSettings(Record):
     """Name of the grader for the reward; a model cannot be it."""
 
 
+class Lengths(Record):
+    """The lengths of answers, in output tokens."""
+
+    mean: float
+    low: float
+    """A tenth of the answers is shorter."""
+    median: float
+    high: float
+    """A tenth of the answers is longer."""
+
+    @classmethod
+    def of(cls, tokens: Sequence[int]) -> Lengths:
+        """Return the figures of at least one answer."""
+        ordered = sorted(tokens)
+        last = len(ordered) - 1
+        return cls(
+            mean=statistics.fmean(ordered),
+            low=ordered[round(0.1 * last)],
+            median=statistics.median(ordered),
+            high=ordered[round(0.9 * last)],
+        )
+
+
+class Facts(Record):
+    """What a folder of training data holds."""
+
+    results: str
+    """The results file that it was made from."""
+    data: tuple[str, ...]
+    """The questions, as the runs in that file name them."""
+    models: tuple[str, ...]
+    """The models whose answers these are."""
+    strategies: tuple[str, ...]
+    """The prompt strategies that carried the budgets."""
+    measured: int = Field(ge=0)
+    """Questions in the results file."""
+    examples: int = Field(ge=0)
+    """Questions with an answer to learn."""
+    train: int = Field(ge=0)
+    """Lines to train on."""
+    test: int = Field(ge=0)
+    """Lines held out."""
+    vanilla: Lengths
+    """The answers without a budget to these questions."""
+    concise: Lengths
+    """The answers to learn."""
+    estimated: int = Field(ge=0)
+    """How many answers to learn were counted by a tokenizer, not by the provider."""
+    digest: str
+    """SHA-256 of the lines to train on."""
+    settings: dict[str, Any]
+    """How they were made; see `ExportSettings`."""
+    version: str
+    """Version of this package."""
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], **more: Any) -> Facts:
+        """Return the facts of at least one example."""
+        return cls(
+            models=tuple(sorted({one.model for one in examples if one.model})),
+            strategies=tuple(sorted({one.strategy for one in examples})),
+            examples=len(examples),
+            vanilla=Lengths.of([one.vanilla.tokens for one in examples]),
+            concise=Lengths.of([one.concise.tokens for one in examples]),
+            estimated=sum(one.source == "estimated" for one in examples),
+            version=__version__,
+            **more,
+        )
+
+    @property
+    def saved(self) -> float:
+        """Share of the vanilla output tokens that the answers to learn save."""
+        return 1 - self.concise.mean / self.vanilla.mean if self.vanilla.mean else 0.0
+
+
 def side_of(question: str, *, seed: int, test_share: float) -> Side:
     """Return on which side of the split a question is.
 
     Args:
-        question: The question, unframed.
+        question: The plain question.
         seed: Another seed is another split.
         test_share: Share of all questions that is held out.
 
@@ -97,7 +177,7 @@ def export_run(
 
     Args:
         store: Holds the searches; measurements of the elasticity curve count, too.
-        folder: Where to write; made when there is none.
+        folder: Where to write; created if needed.
         settings: What to write.
         data: The questions with their answers; None for those that the results file keeps.
 
@@ -108,7 +188,6 @@ def export_run(
         DataError: Nothing was measured, no answer can be learned from, questions are missing, or the lines are
             not what the format wants; nothing is written then.
         InvalidValueError: The prompt strategy carries a budget, or the folder cannot be written.
-        MissingExtraError: matplotlib is not installed.
     """
     strategy = _unbudgeted(settings.prompt_strategy)
     traces = _traces(store, settings)
@@ -132,7 +211,7 @@ def _unbudgeted(name: str) -> Strategy:
     strategy = get_strategy(name)
     if strategy.budgeted:
         raise InvalidValueError(
-            f"strategy {name!r} carries a budget, and a model that keeps one by itself is asked without: use "
+            f"strategy {name!r} carries a budget, but the trained model is asked without one: use "
             "'internalised' (the plain question) or 'vanilla'"
         )
     return strategy
@@ -168,7 +247,7 @@ def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings
     longest = f", and with at least {settings.min_tokens} tokens" if settings.min_tokens > 1 else ""
     return (
         f"{found}: {right} answers are right, but none under a budget is shorter than the vanilla one{longest}"
-        "; search with another strategy, or take the vanilla answers with --with-vanilla"
+        "; search with another strategy, or add the vanilla answers with --with-vanilla"
     )
 
 
@@ -188,7 +267,7 @@ def _lines(
             question = _reference(example, asked)
             lines[side].append(reward_line(example, prompt, question, settings.grader))
         else:
-            lines[side] += writer(settings.format, settings.pairing)(example, prompt)
+            lines[side] += lines_of(example, prompt, settings.format, settings.pairing)
     return lines
 
 
@@ -229,13 +308,11 @@ def _check(lines: Mapping[Side, Sequence[Line]], settings: ExportSettings) -> No
             f"no {'pairs' if 'dpo' in settings.format else 'examples'} are left to train on (pairing "
             f"{settings.pairing!r}, test share {settings.test_share:g}); search more, or hold out less"
         )
-    if settings.format in {"openai-sft", "openai-dpo"}:
-        if len(train) < OPENAI_FEWEST:
-            raise DataError(
-                f"OpenAI wants at least {OPENAI_FEWEST} lines to train on, there are {len(train)}; search more "
-                "questions"
-            )
-        check_openai(as_jsonl(train).splitlines(), settings.format)
+    if settings.format.startswith("openai") and len(train) < OPENAI_FEWEST:
+        raise DataError(
+            f"OpenAI needs at least {OPENAI_FEWEST} lines to train on, there are {len(train)}; search more "
+            "questions"
+        )
 
 
 def _held_out(
@@ -259,7 +336,7 @@ def _write(
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_card(folder, facts, examples)
+        (folder / "README.md").write_text(card(facts, examples), encoding="utf-8")
         texts = {f"{side}.jsonl": as_jsonl(found) for side, found in lines.items()}
         for name, text in {**texts, HELD_OUT: as_jsonl(held_out)}.items():
             if text:
@@ -281,7 +358,7 @@ def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
         The facts, the lines to train on, and the lines held out.
 
     Raises:
-        DataError: It is no such folder, or a file in it is damaged.
+        DataError: It is not such a folder, or a file in it is damaged.
     """
     where = Path(folder)
     try:
@@ -289,7 +366,7 @@ def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
         return facts, _read(where / "train.jsonl"), _read(where / "test.jsonl")
     except OSError as exc:
         raise DataError(
-            f"{str(where)!r} is no folder of training data ({exc.strerror}: "
+            f"{str(where)!r} is not a folder of training data ({exc.strerror}: "
             f"{Path(str(exc.filename)).name}); make one with: tale export RESULTS --format sft --out DIR"
         ) from exc
     except (ValidationError, ValueError) as exc:
@@ -300,3 +377,78 @@ def _read(path: Path) -> list[Line]:
     if path.name == "test.jsonl" and not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def card(facts: Facts, examples: Sequence[Example]) -> str:
+    """Return the card's text."""
+    rows = "\n".join(
+        f"| {name} | {one.mean:.0f} | {one.low:.0f} | {one.median:.0f} | {one.high:.0f} |"
+        for name, one in (("without a budget", facts.vanilla), ("to learn", facts.concise))
+    )
+    return f"""# Concise answers: {facts.settings["format"]}
+
+Training data for a model that keeps its budget by itself: each prompt names no budget, each answer was found
+under the smallest budget that kept it right.
+
+- Questions: {", ".join(facts.data) or "not recorded"}
+- Answers by: {", ".join(facts.models) or "not recorded"}
+- Prompt strategies that carried the budgets: {", ".join(facts.strategies)}
+- Asked in training as: strategy `{facts.settings["prompt_strategy"]}`
+- {facts.measured} questions were measured; {facts.examples} have an answer to learn
+- {facts.train} lines to train on, {facts.test} held out, split by question (seed {facts.settings["seed"]})
+{_choices(facts)}
+- SHA-256 of `train.jsonl`: `{facts.digest}`
+- Made with tale-reasoning {facts.version} from `{facts.results}`
+
+| output tokens of the answers | mean | 10% below | median | 10% above |
+|---|---|---|---|---|
+{rows}
+
+The answers to learn take {facts.concise.mean / max(facts.vanilla.mean, 1):.0%} of the tokens.\
+{_counted(facts)} They were chosen in hindsight, so this is a bound, not what a trained model will reach.
+
+{_plot(examples)}
+"""
+
+
+def _plot(examples: Sequence[Example]) -> str:
+    """Return the lengths as bars of text, which any viewer of Markdown shows."""
+    sides = [[one.vanilla.tokens for one in examples], [one.concise.tokens for one in examples]]
+    longest = max(map(max, sides))
+    step = longest // _BINS + 1
+    counts = [Counter(tokens // step for tokens in side) for side in sides]
+    most = max(max(side.values()) for side in counts)
+    lines = [f"{'output tokens':<16} {'without a budget':<{_BAR + 6}} to learn"]
+    for number in range(longest // step + 1):
+        bars = (f"{'█' * -(-_BAR * side[number] // most):<{_BAR}} {side[number]:<5}" for side in counts)
+        lines.append(f"{number * step:>6} to {number * step + step - 1:<6} {' '.join(bars)}".rstrip())
+    return "\n".join(("```text", *lines, "```"))
+
+
+def _choices(facts: Facts) -> str:
+    """Say by what rules the lines were made."""
+    settings = facts.settings
+    lines = [
+        "- Labels: by majority. No reference answer was used: an answer counts as right where more than half "
+        "of the readable answers to its question agree, so some are wrong"
+        if settings["labels"] == "majority"
+        else "- Labels: graded against reference answers"
+    ]
+    if "dpo" in settings["format"]:
+        lines.append(f"- Preferred to: {_PAIRINGS[settings['pairing']]}")
+    if settings["with_vanilla"]:
+        lines.append("- Questions that no budget kept right hold their vanilla answer")
+    if settings["min_tokens"] > 1:
+        lines.append(f"- Answers under {settings['min_tokens']} tokens were left out")
+    return "\n".join(lines)
+
+
+_PAIRINGS = {
+    "vanilla": "the answer without a budget",
+    "wrong": "a wrong answer that is no longer",
+    "both": "the answer without a budget, and a wrong answer that is no longer",
+}
+
+
+def _counted(facts: Facts) -> str:
+    return f" {facts.estimated} of them were counted by a tokenizer." if facts.estimated else ""

@@ -1,81 +1,36 @@
-"""Train a model to be concise by itself, and know afterwards what it was trained on.
+"""Train a model to be concise by itself, and record what it was trained on.
 
 The folder that is written holds everything: ``training.json`` (what was trained, on what, and how far),
 ``checkpoints/``, ``adapter/`` (LoRA, for PEFT), ``merged/`` or ``merged.gguf`` on request,
-``calibration.json``. The same call goes on where an earlier one was stopped.
+``calibration.json``. The same call resumes a training that was stopped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from tale_core.errors import DataError, InvalidValueError, MissingExtraError
 from tale_core.method.calibration import Calibration, Trained
-from tale_core.types import Record
 from tale_lab.training.export import read_export
 from tale_lab.training.rewards import correct_reward
-from tale_lab.training.settings import TrainingSettings
+from tale_lab.training.settings import Training, TrainingSettings
 from tale_lab.tuning.calibrating import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tale_lab.training.card import Facts
-    from tale_lab.training.formats import Line
+    from tale_lab.training.examples import Line
+    from tale_lab.training.export import Facts
+    from tale_lab.training.settings import Standing
 
 STATE = "training.json"
-"""What a folder of a training holds, and how far it is."""
+"""The file that says what a folder trains, and how far it is."""
 _FORMATS = {"sft": "sft", "dpo": "dpo", "grpo": "reward"}
-
-
-class Standing(Record):
-    """How far a training is."""
-
-    step: int
-    """Optimizer steps done."""
-    steps: int
-    """Optimizer steps in all."""
-    figures: dict[str, float]
-    """What was measured on the way: ``loss``, ``reward``, ``mean_length``, ..."""
-
-
-class Training(Record):
-    """What a training is, and how far it came."""
-
-    base: str
-    """The model that is trained: a folder, a name on the hub, or a GGUF file."""
-    base_digest: str = ""
-    """SHA-256 of the GGUF file, or the commit on the hub, where there is one."""
-    data: str
-    """The folder of the training data."""
-    facts: dict[str, Any]
-    """What that folder holds; see `Facts`."""
-    settings: TrainingSettings
-    """How it is trained."""
-    version: str
-    """Version of this package, and its commit."""
-    device: str = ""
-    """What it ran on."""
-    steps: int = Field(default=0, ge=0)
-    """Optimizer steps done; 0 until it is finished."""
-    skipped: int = Field(default=0, ge=0)
-    """Examples left out because they are longer than the context."""
-    seconds: float = 0.0
-    """Wall-clock seconds of the last part."""
-    history: tuple[dict[str, float], ...] = ()
-    """The figures on the way."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether it came to its end."""
-        return self.steps > 0
 
 
 def internalise(
@@ -95,14 +50,13 @@ def internalise(
     Args:
         model: A folder, a name on the Hugging Face hub, or a ``.gguf`` file.
         data: A folder that ``tale export`` wrote.
-        out: Where to write; an unfinished training there goes on.
+        out: Where to write; an unfinished training there is resumed.
         settings: How to train; None for the paper's settings of ``sft``.
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best there is.
-        merge: Whether to write the model with the adapter in it, too: a folder, or a GGUF file where the base
-            is one.
-        check_memory: Whether to refuse what does not seem to fit.
-        tell: Receives what is worth saying, before the work starts and after.
-        show: Receives the standing after every step.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best one available.
+        merge: Whether to write the merged model, too: a folder, or a GGUF file if the base is one.
+        check_memory: Whether to refuse a training that seems too large for the memory.
+        tell: Receives messages for the user.
+        show: Receives the progress after every step.
 
     Returns:
         What was trained.
@@ -141,7 +95,7 @@ def internalise(
         _save(folder, training)
     _calibration(folder, training).save(folder / "calibration.json")
     if merge:
-        tell(f"merged: {work.merging.merge(model, folder)}")
+        tell(f"merged: {work.bases.merge(model, folder)}")
     return training
 
 
@@ -155,11 +109,11 @@ def _heavy() -> Any:
 
 
 def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> None:
-    """Make sure that the data fits the method, before anything heavy is loaded."""
+    """Check that the data fits the method, before anything heavy is loaded."""
     wanted, given = _FORMATS[settings.method], facts.settings["format"]
     if given != wanted:
         raise DataError(
-            f"method {settings.method!r} wants data of format {wanted!r}, got {given!r}; make it with: "
+            f"method {settings.method!r} needs data of format {wanted!r}, got {given!r}; make it with: "
             f"tale export {facts.results} --format {wanted} --out DIR"
         )
     each = settings.generations if settings.method == "grpo" else 1
@@ -167,26 +121,26 @@ def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> 
         things = {"sft": "examples", "dpo": "pairs", "grpo": "questions"}[settings.method]
         raise DataError(
             f"{len(train)} {things} are too few for one step of {settings.batch // each}; search more "
-            "questions, or name a smaller --batch"
+            "questions, or set a smaller --batch"
         )
     if settings.method == "grpo":
         _check_reward(train)
 
 
 def _check_reward(train: list[Line]) -> None:
-    """Make sure that the grader rewards what is known to be right."""
+    """Check that the grader rewards the reference answers."""
     names = ("question", "answer", "grader", "meta")
     columns = {name: [line[name] for line in train] for name in names}
     rewards = correct_reward(columns["answer"], **columns)
     if not any(rewards):
         raise DataError(
-            f"the grader {columns['grader'][0]!r} rewards nothing: it grades not one of the {len(train)} "
+            f"the grader {columns['grader'][0]!r} rewards nothing: it grades none of the {len(train)} "
             "reference answers as right; export again with another --grader"
         )
 
 
 def _resumed(folder: Path, wanted: Training) -> Training:
-    """Return the training that a folder holds already, where it is the one that is wanted."""
+    """Return the training that a folder already holds, if it is the same one."""
     try:
         found = Training.model_validate_json((folder / STATE).read_bytes())
     except FileNotFoundError:
@@ -197,13 +151,13 @@ def _resumed(folder: Path, wanted: Training) -> Training:
     if differing:
         raise InvalidValueError(
             f"{folder} holds another training: {', '.join(differing)} differ; name another folder, or train "
-            "with the same settings to go on there"
+            "with the same settings to resume it"
         )
     return found
 
 
 def _identity(one: Training, other: Training) -> dict[str, tuple[Any, Any]]:
-    """Pair what makes a training what it is."""
+    """Return what must agree for a training to be resumed, from both."""
     named = {name: (getattr(one, name), getattr(other, name)) for name in ("base", "base_digest")}
     data = {"data": (one.facts["digest"], other.facts["digest"])}
     mine, others = one.settings.decisive, other.settings.decisive
@@ -233,13 +187,3 @@ def _calibration(folder: Path, training: Training) -> Calibration:
             examples=facts["train"] - training.skipped,
         ),
     )
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, empty where it cannot be read."""
-    digest = hashlib.sha256()
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-        return digest.hexdigest()
-    return ""

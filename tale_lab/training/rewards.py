@@ -43,7 +43,7 @@ def brevity(tokens: int, budget: int) -> float:
         budget: The question's own budget, in output tokens, at least 1.
 
     Raises:
-        InvalidValueError: A count cannot be meant.
+        InvalidValueError: The budget or the token count is negative or 0.
 
     Example:
         >>> [round(brevity(tokens, 50), 2) for tokens in (10, 50, 450)]
@@ -83,7 +83,7 @@ def correct_reward(
 
     Args:
         completions: Texts, or conversations with one message of the assistant.
-        question: The questions, unframed.
+        question: The plain questions.
         answer: The reference answers.
         grader: Names of the graders.
         meta: What else is known of the questions, as JSON.

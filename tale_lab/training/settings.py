@@ -35,9 +35,9 @@ class TrainingSettings(Record):
     epochs: float = Field(default=3, gt=0)
     """Passes over the data."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Most optimizer steps; None takes all that the epochs have."""
+    """Stop after this many optimizer steps; None runs all epochs."""
     batch: int = Field(default=16, ge=1)
-    """Examples an optimizer step; with ``grpo`` answers."""
+    """Examples per optimizer step; answers with ``grpo``."""
     micro_batch: int = Field(default=_MICRO_BATCH, ge=1)
     """Examples at a time in memory; divides the batch."""
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -49,9 +49,9 @@ class TrainingSettings(Record):
     alpha: int = Field(default=32, ge=1)
     """Scale of the adapter (LoRA's alpha)."""
     beta: float = Field(default=0.5, gt=0)
-    """With ``dpo``: how strongly the model is held at its base."""
+    """With ``dpo``: how strongly the model is kept close to its base."""
     generations: int = Field(default=8, ge=2)
-    """With ``grpo``: answers a question, among which rewards are compared."""
+    """With ``grpo``: answers per question; rewards are compared among them."""
     max_tokens: int = Field(default=256, ge=1)
     """With ``grpo``: hard cap of an answer while training, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
@@ -59,9 +59,9 @@ class TrainingSettings(Record):
     context: int | None = Field(default=None, ge=1)
     """Longest question and answer together, in tokens; None takes the model's own context."""
     skip_long: bool = False
-    """Whether longer ones are left out instead of stopping the training."""
+    """Whether to skip longer examples instead of stopping."""
     seed: int = 1024
-    """Decides the adapter's first weights, the order of the data, and what ``grpo`` samples."""
+    """Seeds the adapter's weights, the order of the data, and what ``grpo`` samples."""
     checkpoint_steps: int = Field(default=20, ge=1)
     """Optimizer steps between two checkpoints."""
 
@@ -98,5 +98,48 @@ class TrainingSettings(Record):
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the result; the rest may differ when a training goes on."""
+        """What decides the result; the rest may differ when a training is resumed."""
         return self.model_dump(mode="json", exclude={"checkpoint_steps"})
+
+
+class Standing(Record):
+    """Progress of a training."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps in all."""
+    figures: dict[str, float]
+    """Metrics of the step: ``loss``, ``reward``, ``mean_length``, ..."""
+
+
+class Training(Record):
+    """What is trained, on what data, and how far it is."""
+
+    base: str
+    """The model that is trained: a folder, a name on the hub, or a GGUF file."""
+    base_digest: str = ""
+    """SHA-256 of the GGUF file, or the commit on the hub, where there is one."""
+    data: str
+    """The folder of the training data."""
+    facts: dict[str, Any]
+    """What that folder holds; see `Facts`."""
+    settings: TrainingSettings
+    """How it is trained."""
+    version: str
+    """Version of this package, and its commit."""
+    device: str = ""
+    """What it ran on."""
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps done; 0 until it is finished."""
+    skipped: int = Field(default=0, ge=0)
+    """Examples skipped because they are longer than the context."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the last run."""
+    history: tuple[dict[str, float], ...] = ()
+    """The metrics of every logged step."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has finished."""
+        return self.steps > 0

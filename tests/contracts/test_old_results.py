@@ -148,7 +148,6 @@ def test_a_report_gives_the_same_figures(tale: Callable[..., str], old_files: Pa
     assert_holds(json.loads(tale("report", make.MADE["bench"], "--json")), EXPECTED["report"])
 
 
-@pytest.mark.xfail(strict=True, reason="Spending.of resamples its questions in the order of a set")
 def test_two_reports_of_one_file_agree_to_the_digit(old_files: Path) -> None:
     assert _report_under_hash_seed(1) == _report_under_hash_seed(2)
 

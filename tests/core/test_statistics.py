@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,3 +166,35 @@ def test_a_single_question_gives_no_more_than_itself() -> None:
 def test_what_no_figure_can_be_made_of_is_refused(interval: Callable[[], object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         interval()
+
+
+def test_intervals_are_those_of_scipys_paired_percentile_bootstrap() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(7)
+    one, other = rng.integers(1, 400, 90).astype(float), rng.integers(1, 400, 90).astype(float)
+    expected = stats.bootstrap(
+        (one, other),
+        lambda mine, theirs, axis: mine.sum(axis=axis) / theirs.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=4999,
+        batch=500,
+        rng=np.random.default_rng(1024),
+    ).confidence_interval
+    assert tuple(ratio_interval(list(one), list(other)).model_dump().values()) == pytest.approx(expected)
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    from scipy import stats
+
+    for gained, lost in itertools.product(range(0, 40, 3), range(0, 60, 7)):
+        expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+        assert mcnemar(gained, lost) == pytest.approx(expected)
+
+
+def test_figures_need_numpy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert mean_interval([1.0, 2.0, 6.0]).low >= 1
+    assert mcnemar(3, 9) < 1

@@ -21,7 +21,7 @@ def test_too_few_examples_are_counted(base, data, tmp_path) -> None:
 
 
 def test_data_of_another_format_says_how_to_make_the_right_one(base, data, tmp_path) -> None:
-    with pytest.raises(DataError, match=r"'dpo' wants data of format 'dpo', got 'sft'.*tale export"):
+    with pytest.raises(DataError, match=r"'dpo' needs data of format 'dpo', got 'sft'.*tale export"):
         internalise(str(base), data("sft"), tmp_path, settings("dpo"))
 
 
@@ -30,14 +30,14 @@ def test_examples_longer_than_the_context_are_counted_and_named(base, data, tmp_
         internalise(str(base), data("sft"), tmp_path, settings(context=20), device="cpu")
 
 
-def test_examples_longer_than_the_context_are_left_out_on_request(base, data, tmp_path) -> None:
+def test_examples_longer_than_the_context_are_skipped_on_request(base, data, tmp_path) -> None:
     said: list[str] = []
     # "9 + 1?" takes two letters less than "10 + 1?", question and answer together.
     training = internalise(
         str(base), data("sft"), tmp_path, settings(context=19, skip_long=True), device="cpu", tell=said.append
     )
     assert 0 < training.skipped < 14
-    assert said[0] == f"{training.skipped} of 14 examples are longer than 19 tokens: left out"
+    assert said[0] == f"{training.skipped} of 14 examples are longer than 19 tokens: skipped"
 
 
 def test_a_context_beyond_the_model_is_refused(base, data, tmp_path) -> None:
@@ -81,5 +81,5 @@ def test_a_model_that_is_not_there_is_named(data, tmp_path) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused(base, data, tmp_path) -> None:
-    with pytest.raises(InvalidValueError, match=r"no device 'abacus' here; there is: .*cpu"):
+    with pytest.raises(InvalidValueError, match=r"no device 'abacus' on this machine; available: .*cpu"):
         internalise(str(base), data("sft"), tmp_path, settings(), device="abacus")

@@ -56,10 +56,10 @@ def test_a_gguf_model_reads_as_the_folder_it_was_made_from(base, gguf_base) -> N
 def test_an_architecture_without_known_names_is_refused(gguf_base, data, tmp_path, monkeypatch) -> None:
     import gguf
 
-    from tale_lab.training import merging
+    from tale_lab.training import bases
 
     settings = TrainingSettings.of("sft", batch=4, max_steps=1)
     internalise(str(gguf_base), data("sft"), tmp_path, settings, device="cpu")
     monkeypatch.setattr(gguf, "MODEL_ARCH_NAMES", {})
     with pytest.raises(TrainingError, match="of architecture 'llama' cannot be merged into"):
-        merging.merge(str(gguf_base), tmp_path)
+        bases.merge(str(gguf_base), tmp_path)

@@ -92,7 +92,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(method, base, data, tmp_p
     train(tmp_path / "unbroken")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", stop)
-    assert any(text == "going on from checkpoint 2" for text in train(tmp_path / "broken"))
+    assert any(text == "resuming from checkpoint 2" for text in train(tmp_path / "broken"))
     assert furthest(weights(tmp_path / "unbroken"), weights(tmp_path / "broken")) < 1e-6
 
 
@@ -110,7 +110,7 @@ def test_a_killed_process_goes_on_to_the_same_result(base, data, tmp_path) -> No
     killed = run(sys.executable, "-c", killing, *command[3:], *arguments, *broken)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = run(*command, *arguments, *broken)
-    assert "going on from checkpoint 4" in again.stderr
+    assert "resuming from checkpoint 4" in again.stderr
     ran = run(*command, *arguments, *unbroken)
     assert json.loads(ran.stdout)["steps"] == 6
     assert furthest(weights(tmp_path / "unbroken"), weights(tmp_path / "broken")) < 1e-6

@@ -68,17 +68,7 @@ class Plan(Record):
         address: str = "",
         version: str = "",
     ) -> Plan:
-        """Describe a run before it begins.
-
-        Args:
-            dataset: The questions.
-            methods: What is compared.
-            model: Names the model.
-            sampling: What applies to every call.
-            grader: Names the grader.
-            address: Where the model is asked.
-            version: The version of this package.
-        """
+        """Describe a run before it begins."""
         entries = tuple(
             Entry(
                 setup=setup_of(method, sampling, model=model, grader=grader),
@@ -173,12 +163,7 @@ def read_views(store: Store) -> tuple[View, ...]:
 
 
 def view_of(store: Store, plan: Plan) -> View:
-    """Return the benchmark that a run belongs to, with what earlier runs under its conditions measured.
-
-    Args:
-        store: The results file.
-        plan: What the run recorded.
-    """
+    """Return the benchmark that a run belongs to, with what earlier runs under its conditions measured."""
     return _views(store, [_plans(store).get(plan.conditions, plan)])[0]
 
 
@@ -196,7 +181,9 @@ def _plan(run: dict[str, Any], path: str) -> Plan:
     try:
         return Plan.model_validate(run["plan"])
     except (KeyError, ValidationError) as exc:
-        raise StoreError(f"{path}: run {run['id']} is no benchmark of this version; name another file") from exc
+        raise StoreError(
+            f"{path}: run {run['id']} is not a benchmark of this version; name another file"
+        ) from exc
 
 
 def _views(store: Store, plans: Sequence[Plan]) -> tuple[View, ...]:

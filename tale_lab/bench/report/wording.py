@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tale_core.statistics import Interval
-from tale_lab.bench.report.paired import BASELINE, LOWER_BOUND
-from tale_lab.bench.report.paper_table import COLUMNS
+from tale_lab.bench.report.figures import BASELINE, LOWER_BOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tale_lab.bench.report.paired import Comparison
-    from tale_lab.bench.report.paper_table import PublishedRow
-    from tale_lab.bench.report.spending import Measure, Point, Spending
-    from tale_lab.bench.report.summary import MethodSummary, Summary
+    from tale_lab.bench.report.figures import Comparison, Measure, MethodSummary, Point, Spending, Summary
 
 NOTHING = "-"
 _FEW = 30
@@ -40,8 +36,8 @@ _NOTE_TOKENS = (
 _NOTE_SAVED = (
     "Saved: net, of all calls, against vanilla, on the questions that both answered; vs direct: the same "
     "against direct. No worse: whether accuracy falls by no more than the margin; yes and no mean that the "
-    "whole interval says so. Errors are the provider's: they are no wrong answers, and in no mean. Cut: "
-    "answers with a call that ended at the output cap."
+    "whole interval says so. Errors are the provider's: they do not count as wrong answers, and are in no "
+    "mean. Cut: answers with a call that ended at the output cap."
 )
 _NOTE_INTERVALS = (
     "Intervals are 95%: Wilson for shares, Bonett and Price for paired changes, paired bootstrap for tokens."
@@ -95,20 +91,15 @@ def spending_lines(spending: Spending) -> tuple[str, ...]:
         if point.efficient
     )
     asked = f"on the {spending.questions} questions that all answered"
-    lines = [f"Beaten by no other method, by mean {unit} {asked}: {frontier}."]
+    lines = [f"Pareto frontier of accuracy and mean {unit}, {asked}: {frontier}."]
     lines += [_beaten(point, spending.measure) for point in spending.points if not point.efficient]
     if spending.left_out:
-        lines.append(f"Left out here, with too few answers: {', '.join(spending.left_out)}.")
+        lines.append(f"Not compared here, for too few answers: {', '.join(spending.left_out)}.")
     return tuple(lines)
 
 
 def amount(value: float, measure: Measure = "output") -> str:
-    """Return a spend as text.
-
-    Args:
-        value: The spend.
-        measure: What it is counted in.
-    """
+    """Return a spend as text."""
     if measure == "cost":
         return f"${value:.4f}" if value >= _CENT else f"${value:.6f}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004  # two digits at least
@@ -133,25 +124,6 @@ def comparison_words(found: Comparison, margin: float, *, than: str) -> str:
         f"(p = {found.p:.2g}, n = {found.questions}): not worse than {than} by more than "
         f"{points(margin, sign=False).removesuffix('.0')} points: {found.no_worse(margin)}"
     )
-
-
-def published_cells(rows: Sequence[PublishedRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the paper's table with ours beside it as text: its header, and its rows.
-
-    Args:
-        rows: The lines.
-    """
-    header = ("dataset", "model", *COLUMNS.values(), "tokens saved", "from")
-    return header, [
-        (
-            row.dataset,
-            row.model,
-            *(str(row.cells[name]) if name in row.cells else NOTHING for name in COLUMNS),
-            NOTHING if row.saved is None else f"{row.saved:.1%}",
-            row.where,
-        )
-        for row in rows
-    ]
 
 
 def _row(one: MethodSummary, margin: float) -> tuple[str, ...]:
@@ -236,12 +208,7 @@ def _seconds(value: float | None) -> str:
 
 
 def shown_columns(table: Sequence[Sequence[str]], names: Sequence[str] = HEADER) -> list[int]:
-    """Return the columns that say something: those where not every row is empty.
-
-    Args:
-        table: The rows.
-        names: The columns to choose from.
-    """
+    """Return the columns that say something: those where not every row is empty."""
     return [
         number
         for number, name in enumerate(HEADER)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import tale_core
 from tale_core.errors import ServerError
 from tale_core.testing import ScriptedModel
+from tale_lab.cli.app import COMMANDS, load, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,33 +62,50 @@ def test_without_the_extra_one_line_names_the_command_that_brings_it(package: st
     assert done.stderr == f"'{package}' is not installed; run: pip install 'tale-reasoning[cli]'\n"
 
 
-@pytest.mark.parametrize("package", ["typer", "rich"])
-def test_without_the_extra_the_demo_run_as_a_module_names_the_command_too(package: str) -> None:
-    block = f"import runpy, sys; sys.modules[{package!r}] = None"
-    done = python("-c", f"{block}; runpy.run_module('tale_lab.cli.demo', run_name='__main__')")
-    error, _, command = done.stderr.splitlines()[-1].rpartition("; run: ")
-    assert error.endswith(f"MissingExtraError: '{package}' is not installed")
-    assert command == "pip install 'tale-reasoning[cli]'"
+def test_help_imports_no_command() -> None:
+    block = "import sys; from tale_lab.cli import main; sys.argv = ['tale', '--help']"
+    loaded = "print(*sys.modules, sep='\\n', file=sys.stderr)"
+    done = python("-c", f"{block}\ntry:\n    main()\nfinally:\n    {loaded}")
+    assert (done.returncode, "doctor" in done.stdout) == (0, True)
+    ours = {name for name in done.stderr.split() if name.startswith("tale_lab")}
+    assert ours == {"tale_lab", "tale_lab.cli", "tale_lab.cli.app", "tale_lab.cli._shared"}
 
 
-HEAVY = [
-    "numpy",
-    "scipy",
-    "sklearn",
-    "plotly",
-    "matplotlib",
-    "openai",
-    "xllamacpp",
-    "langchain_core",
-    "llama_index",
-]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_of_each_command_what_its_own_help_begins_with(name: str) -> None:
+    command = getattr(importlib.import_module(f"tale_lab.cli.{name}"), name)
+    assert summary(name) == " ".join(inspect.getdoc(command).partition("\n\n")[0].split())
+    assert load(name).help.startswith(summary(name))
 
 
-def test_commands_start_without_what_only_some_of_them_need() -> None:
-    block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY}))"
-    done = python("-c", f"{block}; from tale_lab.cli import main; sys.argv = ['tale', '--help']; main()")
-    assert done.returncode == 0, done.stderr
-    assert "doctor" in done.stdout
+def test_a_misspelt_command_is_answered_with_the_one_that_was_meant(tale: Tale) -> None:
+    result = tale("serach")
+    assert result.exit_code == 2
+    assert "Did you mean 'search'?" in result.stderr
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("tale do", {"doctor"}), ("tale ask --str", {"--strategy"})])
+def test_a_shell_completes_commands_and_their_options(typed: str, offered: set[str]) -> None:
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = python("-m", "tale_lab.cli", _TALE_COMPLETE="complete_bash", **asked)
+    assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize(
+    ("command", "former", "given"),
+    [
+        ("ask", "--style", ["ask", "How much is 3 + 4?", "--style", "direct"]),
+        ("ask", "--profile", ["ask", "How much is 3 + 4?", "--profile", "missing.json"]),
+        ("tune", "--styles", ["tune", "missing.jsonl", "--test", "missing.jsonl", "--styles", "tale"]),
+    ],
+)
+def test_former_names_of_options_work_and_are_not_shown(
+    opened: Opened, tale: Tale, command: str, former: str, given: list[str]
+) -> None:
+    opened(ScriptedModel("7"))
+    assert tale(*given).exit_code != 2  # 2 is an option that there is not
+    assert tale(command, "--no-such-option").exit_code == 2
+    assert former not in tale(command, "--help").stdout.split()
 
 
 def ask_with(opened: Opened, tale: Tale, error: Exception, *options: str) -> Result:

@@ -10,7 +10,7 @@ import pytest
 from tale_core.method.calibration import Calibration, Evidence, Measured
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
-from tale_lab.cli._views import shorten
+from tale_lab.cli._asking import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +165,7 @@ def test_json_is_one_object_and_nothing_else(tale: Tale, opened: Opened, calibra
     assert (data["question"], data["model"], data["answer"]) == (QUESTION, "scripted", LONG)
     assert data["finish_reason"] == "stop"
     assert data["tale"]["budget"] == 40
+    assert data["tale"]["style"] == data["tale"]["strategy"] == "tale"  # the former key stays
     assert data["tale"]["estimate_usage"]["output_tokens"] == 1
     assert [usage["output_tokens"] for usage in data["calls"]["reason"]] == [16]
     assert [usage["source"] for usage in data["calls"]["estimate"]] == ["measured"]

@@ -13,7 +13,7 @@ from tale_core.errors import DataError, InvalidValueError
 from tale_lab.cli.app import app
 from tale_lab.questions.datasets import Dataset, Question, load_dataset
 from tale_lab.results.store import Store
-from tale_lab.training import ExportSettings, check_openai, export_run, read_export, side_of
+from tale_lab.training import ExportSettings, export_run, read_export, side_of
 
 from .conftest import fill, probe, sum_trace, trace
 
@@ -61,34 +61,20 @@ def test_dpo_prefers_the_concise_answer_by_the_pairing_rule(searched, tmp_path, 
 
 
 def test_openai_files_have_the_form_that_openai_documents(searched, tmp_path) -> None:
-    export_run(searched(), tmp_path / "sft", settings("openai-sft"))
-    chat = lines(tmp_path / "sft" / "train.jsonl")[0]
-    assert [message["role"] for message in chat["messages"]] == ["user", "assistant"]
-    export_run(searched(), tmp_path / "dpo", settings("openai-dpo"))
-    pair = lines(tmp_path / "dpo" / "train.jsonl")[0]
-    assert set(pair) == {"input", "preferred_output", "non_preferred_output"}
-    assert set(pair["input"]) == {"messages", "tools", "parallel_tool_calls"}
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        (
-            {"messages": [{"role": "user", "content": "2 + 2?"}]},
-            "line 1: messages: List should have at least 2",
-        ),
-        (
-            {"messages": [{"role": "assistant", "content": "4"}, {"role": "user", "content": "?"}]},
-            "assistant's",
-        ),
-        ({"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "4"}]}, "content"),
-        ({"messages": [{"role": "robot", "content": "x"}, {"role": "assistant", "content": "4"}]}, "role"),
-        ({"prompt": "2 + 2?"}, "messages: Field required"),
-    ],
-)
-def test_a_line_that_openai_would_refuse_is_named(line, complaint) -> None:
-    with pytest.raises(DataError, match=complaint):
-        check_openai([json.dumps(line)] * 10, "openai-sft")
+    asked, answer = {"role": "user", "content": "How much is 0 + 1?"}, "0 + 1 = 1. Answer: 1"
+    rambling = "Let us see. We take 0 and then we add one to it, which is 1. Answer: 1"
+    # platform.openai.com/docs/guides/supervised-fine-tuning: a conversation that ends with the answer to learn
+    export_run(searched(), tmp_path / "sft", settings("openai-sft", test_share=0))
+    assert lines(tmp_path / "sft" / "train.jsonl")[0] == {
+        "messages": [asked, {"role": "assistant", "content": answer}]
+    }
+    # platform.openai.com/docs/guides/direct-preference-optimization
+    export_run(searched(), tmp_path / "dpo", settings("openai-dpo", test_share=0))
+    assert lines(tmp_path / "dpo" / "train.jsonl")[0] == {
+        "input": {"messages": [asked], "tools": [], "parallel_tool_calls": True},
+        "preferred_output": [{"role": "assistant", "content": answer}],
+        "non_preferred_output": [{"role": "assistant", "content": rambling}],
+    }
 
 
 def test_openai_wants_ten_lines(searched, tmp_path) -> None:
@@ -170,7 +156,8 @@ def test_the_card_says_where_the_data_came_from_and_how_long_answers_were(search
     assert re.search(r"to learn \| 20 \|", card)
     assert "the answer without a budget" in card
     assert "graded against reference answers" in card
-    assert (tmp_path / "out" / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"^ +77 to 83 +█+ 40 +0$", card, re.MULTILINE)
+    assert re.search(r"^ +14 to 20 +0 +█+ 40$", card, re.MULTILINE)
 
 
 def test_an_export_by_majority_says_so(searched, tmp_path) -> None:
@@ -193,7 +180,7 @@ def test_what_was_exported_is_read_again(searched, tmp_path) -> None:
 
 
 def test_a_folder_that_is_no_export_is_refused(searched, tmp_path) -> None:
-    with pytest.raises(DataError, match=r"no folder of training data .*tale export"):
+    with pytest.raises(DataError, match=r"not a folder of training data .*tale export"):
         read_export(tmp_path)
     export_run(searched(), tmp_path / "out", settings())
     (tmp_path / "out" / "train.jsonl").write_text("{")

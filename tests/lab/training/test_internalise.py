@@ -60,7 +60,7 @@ def test_a_missing_extra_names_its_command(searched, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("method", "changes", "complaint"),
     [
-        ("dpo", {}, "'dpo' wants data of format 'dpo', got 'sft'; make it with: tale export"),
+        ("dpo", {}, "'dpo' needs data of format 'dpo', got 'sft'; make it with: tale export"),
         ("sft", {"batch": 64}, "examples are too few for one step of 64"),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_grader_that_rewards_nothing_is_refused(searched, tmp_path, monkeypatc
     (tmp_path / "strict_grader.py").write_text("def never(text, question):\n    return False\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     export_run(searched(), tmp_path / "data", ExportSettings(format="reward", grader="strict_grader:never"))
-    with pytest.raises(DataError, match=r"'strict_grader:never' rewards nothing: .* not one of the"):
+    with pytest.raises(DataError, match=r"'strict_grader:never' rewards nothing: .* none of the"):
         internalise("base", tmp_path / "data", tmp_path / "out", TrainingSettings.of("grpo"))
 
 

@@ -104,7 +104,7 @@
       text: list.map((one) => one.shown), textposition: list.map((one) => one.place), textfont: { color: color("ink"), size: 12 },
       marker: { size: 11, symbol, color: color(name), line: { width: 1, color: color("card") } },
       customdata: list.map((one) => [one.label, one.spend_text, percent(one.accuracy), `${percent(one.low)} to ${percent(one.high)}`]),
-      hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]} a question<br>%{customdata[2]} correct (%{customdata[3]})<extra></extra>",
+      hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]} per question<br>%{customdata[2]} correct (%{customdata[3]})<extra></extra>",
     };
   }
 
@@ -141,7 +141,7 @@
     };
     const others = spending.points.filter((one) => !one.efficient);
     Plotly.react(at("frontier"), [stairs, points(others, "quiet", "circle-open"), points(efficient, "accent", "circle")], layout({
-      height: HEIGHT, xaxis: { title: { text: `mean ${spending.unit} a question` }, range: [0, right] },
+      height: HEIGHT, xaxis: { title: { text: `mean ${spending.unit} per question` }, range: [0, right] },
       yaxis: { title: { text: "share of correct answers" }, tickformat: ".0%", range: [BOTTOM, TOP] },
     }), CONFIG);
   }

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tale_core import StoreError
 from tale_lab.bench.report import report_of, write_page
-from tale_lab.bench.report.page import embedded, to_page
+from tale_lab.bench.report.output import embedded, to_page
 
 NASTY = (
     "</script><script>document.title='taken over'</script>"
@@ -136,7 +136,7 @@ def test_another_benchmark_can_be_chosen(page):
 
 def test_the_frontier_can_be_drawn_for_another_spend(page):
     page.select_option("#measure", "1")
-    assert page.locator("#frontier .xtitle").text_content() == "mean input and output tokens a question"
+    assert page.locator("#frontier .xtitle").text_content() == "mean input and output tokens per question"
     assert page.locator("#frontier .point").count() == 3
 
 
@@ -172,7 +172,7 @@ def test_placeholders_in_texts_are_left_alone():
 
 
 def test_a_page_that_is_too_large_says_what_is_left_out(monkeypatch):
-    monkeypatch.setattr("tale_lab.bench.report.page._MOST_TEXT", 60)
+    monkeypatch.setattr("tale_lab.bench.report.output._MOST_TEXT", 60)
     view = view_of_attempts({"vanilla": answers("vanilla", [True] * 5, [9] * 5)})
     assert '"left_out": 2' in to_page(report_of([view]))
 

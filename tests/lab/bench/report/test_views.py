@@ -107,7 +107,7 @@ def test_a_file_without_a_benchmark_is_an_error(store):
 
 def test_a_run_that_this_version_cannot_read_is_an_error(store):
     store.begin_run(command="bench", plan={"model": "m"})
-    with pytest.raises(StoreError, match="run 1 is no benchmark of this version"):
+    with pytest.raises(StoreError, match="run 1 is not a benchmark of this version"):
         read_views(store)
 
 

@@ -1,4 +1,4 @@
-"""A report as one interactive page: a single file that needs no network, and cannot reach one."""
+"""A report as JSON, as Markdown, and as one interactive page that needs no network and cannot reach one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from tale_core.errors import MissingExtraError
 from tale_core.files import replace_file
+from tale_lab.bench.report.assembly import published_cells
 from tale_lab.bench.report.wording import (
     HEADER,
     MEASURES,
     NOTES,
     amount,
-    published_cells,
     selected,
     shown_columns,
     spending_lines,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tale_lab.bench.benchmark import Attempt
     from tale_lab.bench.report.assembly import Reported, Section
-    from tale_lab.bench.report.spending import Point, Spending
-    from tale_lab.bench.report.summary import MethodSummary
+    from tale_lab.bench.report.figures import MethodSummary, Point, Spending
 
 _ASSETS = Path(__file__).parent / "assets"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -36,6 +35,64 @@ _MOST_TEXT = 20_000_000
 _MOST_TOKENS = 5_000
 # None of these can end a script element or start another one.
 _ESCAPES = {mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
+
+
+def to_json(reported: Reported) -> dict[str, Any]:
+    """Return the figures and sentences of a report as plain data, without the texts of the answers."""
+    return {
+        "benchmarks": [
+            {
+                **section.summary.model_dump(mode="json"),
+                "title": section.title,
+                "conditions": section.conditions,
+                "sentences": section.sentences,
+                "remarks": section.remarks,
+                "published": [one.model_dump(mode="json") for one in section.published],
+            }
+            for section in reported.sections
+        ],
+        "comparisons": [{**one.model_dump(mode="json"), "lines": one.lines} for one in reported.comparisons],
+    }
+
+
+def to_markdown(reported: Reported) -> str:
+    """Return a report as Markdown."""
+    blocks = [block for section in reported.sections for block in _markdown_section(section)]
+    for comparison in reported.comparisons:
+        head, *rest = comparison.lines
+        blocks += [f"## {escaped(head)}", _list(rest)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_section(section: Section) -> Iterator[str]:
+    columns = shown_columns(section.rows)
+    yield f"## {escaped(section.title)}"
+    yield escaped(f"{section.summary.questions} questions; {section.conditions}")
+    yield markdown_table(selected(HEADER, columns), [selected(row, columns) for row in section.rows])
+    yield _list(f"{label}: {sentence}" for label, sentence in section.sentences.items())
+    for spending in section.summary.spending:
+        yield _list(spending_lines(spending))
+    if section.published:
+        yield markdown_table(*published_cells(section.published))
+    yield _list((*section.remarks, *NOTES))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table, its first column to the left and the others to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in (header, rule, *rows))
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown leaves as it is, on one line."""
+    plain = " ".join(text.split())
+    for mark in "\\`*_[]<>|":
+        plain = plain.replace(mark, f"\\{mark}")
+    return plain
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(line)}" for line in lines)
 
 
 def write_page(path: str | Path, reported: Reported) -> None:
@@ -55,9 +112,6 @@ def write_page(path: str | Path, reported: Reported) -> None:
 def to_page(reported: Reported) -> str:
     """Return a report as the text of a page.
 
-    Args:
-        reported: The report.
-
     Raises:
         MissingExtraError: plotly is not installed.
     """
@@ -76,20 +130,12 @@ def to_page(reported: Reported) -> str:
 
 
 def embedded(data: Any) -> str:
-    """Return data as JSON that may stand inside a script element.
-
-    Args:
-        data: JSON-ready data; its texts may hold anything.
-    """
+    """Return data as JSON that may stand inside a script element."""
     return "".join(_ESCAPES.get(mark, mark) for mark in json.dumps(data, ensure_ascii=False))
 
 
 def page_data(reported: Reported) -> dict[str, Any]:
-    """Return everything that a page shows, as plain data.
-
-    Args:
-        reported: The report.
-    """
+    """Return everything that a page shows, as plain data."""
     return {
         "sections": [_section(section) for section in reported.sections],
         "comparisons": [comparison.lines for comparison in reported.comparisons],
