@@ -20,7 +20,13 @@ from tale_lab.cli.report import report
 from tale_lab.cli.search import search
 from tale_lab.cli.tune import tune
 
-_FORMER = {"profile": "calibration", "style": "strategy", "styles": "strategies"}
+_FORMER = {
+    "profile": "calibration",
+    "style": "strategy",
+    "styles": "strategies",
+    "second-try": "retry",
+    "no-second-try": "no-retry",
+}
 
 app = typer.Typer(
     name="tale",

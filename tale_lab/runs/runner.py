@@ -11,13 +11,16 @@ from pydantic import Field
 
 from tale_core.errors import SpendingLimitError, StoreError
 from tale_core.types import Record
+from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.results.store import result_key
 from tale_lab.runs.engines import Engine, LocalEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tale_core.types import Call, Flow
-    from tale_lab.questions.datasets import Question
+    from tale_core.types import Call, Flow, Grade
+    from tale_lab.questions.datasets import Dataset, Question
+    from tale_lab.questions.graders import Grader
     from tale_lab.results.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -32,7 +35,7 @@ class Job(Generic[R]):
     question: Question
     """The question."""
     key: str
-    """What makes the result what it is; see `tale_core.evaluation.result_key`."""
+    """Identifies the result; see `tale_lab.results.store.result_key`."""
     kind: str
     """What the result is: ``"search"``, ``"elasticity"``, ..."""
     record: type[R]
@@ -41,6 +44,79 @@ class Job(Generic[R]):
     """Makes the flow that leads to the result; picklable where the flow is to run in another process."""
     label: str = ""
     """What works on the question, where one question has several jobs."""
+    most_calls: int = 1
+    """Upper bound of the model calls that it takes, judging not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded(Generic[R]):
+    """Makes the flow of one graded question; picklable, so that another process can make it."""
+
+    begin: Callable[[Question, Grade], Flow[R]]
+    """A function of a module, or a ``partial`` of one."""
+    question: Question
+    grader: str | Grader
+    """The name of a grader, or a picklable grader."""
+
+    def __call__(self) -> Flow[R]:
+        """Return the flow."""
+        return self.begin(self.question, get_grader(self.grader)(self.question))
+
+
+def graded_jobs(
+    dataset: Dataset,
+    begin: Callable[[Question, Grade], Flow[R]],
+    *,
+    kind: str,
+    record: type[R],
+    settings: Record,
+    model: str,
+    grader: str | Grader,
+    most_calls: int,
+) -> list[Job[R]]:
+    """Return one job per question, each kept under a key of question, model, settings and grader.
+
+    Args:
+        dataset: The questions.
+        begin: Starts the flow of one question.
+        kind: What the results are: ``"search"``, ``"elasticity"``, ...
+        record: The class of the results.
+        settings: How each question is worked on.
+        model: Names the model.
+        grader: A grader or its name.
+        most_calls: Upper bound of the model calls per question.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+    """
+    check_gradable(dataset, grader)
+    shared = {
+        "model": model,
+        "settings": settings.model_dump(mode="json"),
+        "grader": grader_name(grader),
+    }
+    return [
+        Job(
+            question=question,
+            key=result_key(kind=kind, question=question.id, **shared),
+            kind=kind,
+            record=record,
+            flow=Graded(begin=begin, question=question, grader=grader),
+            most_calls=most_calls,
+        )
+        for question in dataset.questions
+    ]
+
+
+def check_gradable(dataset: Dataset, grader: str | Grader) -> None:
+    """Read every reference answer once, so that an unreadable one costs no call.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+    """
+    bind = get_grader(grader)
+    for question in dataset.questions:
+        bind(question)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

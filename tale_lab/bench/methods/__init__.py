@@ -1,4 +1,4 @@
-"""Methods: the ways of answering that `tale bench` compares, one small class each."""
+"""Methods: what `tale bench` compares and `tale tune` races, one small class each."""
 
 # The order of the imports is the order in which methods are registered, and so the order of a report.
 # isort: off
@@ -12,16 +12,26 @@ from tale_lab.bench.methods.base import (
     method_names,
     register_method,
 )
-from tale_lab.bench.methods.published import Direct, TaleAsPublished, TaleStrategy, Vanilla
-from tale_lab.bench.methods.tuned import (
+from tale_lab.bench.methods.tale import (
+    Direct,
     SelfBudgeted,
     TaleAdaptive,
-    TaleFitted,
+    TaleAsPublished,
     TaleCalibrated,
-    VanillaSecondTry,
+    TaleFitted,
+    TaleStrategy,
+    Vanilla,
+    VanillaRetry,
 )
-from tale_lab.bench.methods.worded import Concise, Draft, DraftExamples, Worded
-from tale_lab.bench.methods.sketches import SketchChaining, SketchLexicons, SketchSymbolism
+from tale_lab.bench.methods.worded import (
+    Concise,
+    Draft,
+    DraftExamples,
+    SketchChaining,
+    SketchLexicons,
+    SketchSymbolism,
+    Worded,
+)
 from tale_lab.bench.methods.consistency import SelfConsistency
 from tale_lab.bench.methods.efforts import EffortHigh, EffortLow, EffortMedium, EffortNone
 # isort: on
@@ -50,7 +60,7 @@ __all__ = [
     "TaleFitted",
     "TaleStrategy",
     "Vanilla",
-    "VanillaSecondTry",
+    "VanillaRetry",
     "Worded",
     "ask",
     "get_method",

@@ -19,9 +19,9 @@ from __future__ import annotations
 import difflib
 import importlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityEvent
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 
     from tale_core.method.calibration import Calibration
     from tale_core.types import ChooseControl, Estimator, Role
+
+
+FIRST_NAMES = {"tale-calibration": "tale-profile", "vanilla-retry": "vanilla-second-try"}
+"""First names of renamed methods: keys of kept answers were made of them, and users may still type them."""
+
+_FORMER = {first: name for name, first in FIRST_NAMES.items()}
+
+MethodName: TypeAlias = Annotated[str, BeforeValidator(lambda name: _FORMER.get(name, name))]
+"""A method's label; results files may hold a former name of it."""
 
 
 class Said(Record):
@@ -180,8 +189,6 @@ def ask(
 M = TypeVar("M", bound=type[Method])
 
 _methods: dict[str, type[Method]] = {}
-_FORMER = {"tale-profile": "tale-calibration"}
-"""Former names of methods."""
 
 
 def register_method(method: M, *, replace: bool = False) -> M:
@@ -215,9 +222,8 @@ def get_method(name: str) -> type[Method]:
     Raises:
         InvalidValueError: There is no such method.
     """
+    name = _FORMER.get(name, name)
     head, colon, argument = name.partition(":")
-    if name in _FORMER:
-        return _methods[_FORMER[name]]
     if colon and head in _methods:
         return _methods[head].configured(argument)
     if colon:

@@ -55,7 +55,12 @@ class Comparison(Record):
 
     @classmethod
     def of(
-        cls, method: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, name: str
+        cls,
+        method: Mapping[str, Attempt],
+        baseline: Mapping[str, Attempt],
+        *,
+        name: str,
+        bootstrap: bool = True,
     ) -> Comparison | None:
         """Compare the answers of two methods by question; None when they share none.
 
@@ -63,6 +68,7 @@ class Comparison(Record):
             method: The method's answers by question.
             baseline: The baseline's.
             name: The baseline's label.
+            bootstrap: Whether to compute ``saved_interval``, which is slow; else it is None.
         """
         both = [question for question in method if question in baseline]
         if not both:
@@ -73,7 +79,7 @@ class Comparison(Record):
         lost = sum(other.correct and not one.correct for one, other in pairs)
         spent = sum(one.net_tokens for one in others)
         answers = sum(answer_tokens(one) for one in mine)
-        ratio = _token_ratio(mine, others) if spent else None
+        ratio = _token_ratio(mine, others) if spent and bootstrap else None
         prompts = sum(one.input_tokens for one in others)
         return cls(
             baseline=name,
