@@ -153,10 +153,10 @@ class _Tuning:
     def race(self, dataset: Dataset) -> Race:
         """Run the race, after saying what it may take."""
         measuring, settings = self._measuring, self._settings
-        answers = settings.most_answers(len(dataset))
-        most = max(one.most_calls for one in settings.candidates)
-        cap = settings.sampling.max_tokens or 0
-        measuring.tell_bound(answers, answers, calls=answers * most, cap=cap, things="answers")
+        answers, calls = settings.most_answers(len(dataset)), settings.most_calls(len(dataset))
+        measuring.tell_bound(
+            answers, answers, calls=calls, cap=settings.sampling.max_tokens or 0, things="answers"
+        )
         measuring.record("tune", dataset, settings=settings.model_dump(mode="json"))
         model, grader = measuring.client.model, measuring.grader
         return run_race(dataset, settings, self._ask, model=model, grader=grader)

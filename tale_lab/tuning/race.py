@@ -79,10 +79,18 @@ class RaceSettings(Record):
             answered = min(answered * 2, questions)
 
     def most_answers(self, questions: int) -> int:
-        """Return an upper bound of the answers that the race asks for, vanilla's included, retries not."""
+        """Return an upper bound of the answers that the race asks for, vanilla's included."""
+        return self._bound(questions, [1] * len(self.candidates))
+
+    def most_calls(self, questions: int) -> int:
+        """Return an upper bound of the model calls of the race, estimates and retries included."""
+        return self._bound(questions, [one.most_calls for one in self.candidates])
+
+    def _bound(self, questions: int, each: Sequence[int]) -> int:
+        dearest = sorted(each, reverse=True)
         total, before = questions, 0
         for field, answered in self.rounds(questions):
-            total += field * (answered - before)
+            total += sum(dearest[:field]) * (answered - before)
             before = answered
         return total
 

@@ -102,7 +102,7 @@ def test_every_way_of_answering_that_is_promised_is_registered() -> None:
         "vanilla",
         "tale",
         "tale-calibration",
-        "vanilla-second-try",
+        "vanilla-retry",
         "tale-fitted",
         "tale-adaptive",
         "self-budget",
@@ -211,8 +211,8 @@ def test_a_method_says_what_the_run_lacks(name: str, message: str) -> None:
         get_method(name).under(Conditions())
 
 
-def test_a_second_try_follows_a_slip_and_counts_towards_the_bound() -> None:
-    method = get_method("vanilla-second-try").under(Conditions())
+def test_a_retry_follows_an_arithmetic_error_and_counts_towards_the_bound() -> None:
+    method = get_method("vanilla-retry").under(Conditions())
     model = ScriptedModel("3 + 4 = 8", "3 + 4 = 7")
     said = run(method.answer(QUESTION), model)
     assert said.text == "3 + 4 = 7"
