@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-from pydantic import Field
 
 from tale_core.errors import SpendingLimitError, StoreError
 from tale_core.types import Record
@@ -133,10 +131,11 @@ class Done(Generic[R]):
     """Whether the result was there before this run."""
 
 
-class Progress(Record):
+@dataclass(slots=True, kw_only=True)
+class Progress:
     """Where a run stands."""
 
-    total: int = Field(ge=0)
+    total: int
     """Questions in all."""
     known: int = 0
     """Questions that earlier runs finished."""
@@ -144,6 +143,8 @@ class Progress(Record):
     """Questions that this run finished."""
     failed: int = 0
     """Questions that failed in this run."""
+    failed_in_a_row: int = 0
+    """How many of them failed since the last one that was finished."""
     seconds: float = 0.0
     """Seconds since this run began."""
 
@@ -158,34 +159,16 @@ class Progress(Record):
         worked = self.finished + self.failed
         return (self.total - self.done) * self.seconds / worked if worked else None
 
-
-@dataclass(slots=True)
-class _Tally:
-    total: int
-    known: int = 0
-    finished: int = 0
-    failed: int = 0
-    in_a_row: int = 0
-    began: float = field(default_factory=time.monotonic)
-
     def count(self, done: Done[R]) -> None:
+        """Count how one job ended."""
         if done.known:
             self.known += 1
         elif done.error is None:
             self.finished += 1
-            self.in_a_row = 0
+            self.failed_in_a_row = 0
         else:
             self.failed += 1
-            self.in_a_row += 1
-
-    def progress(self) -> Progress:
-        return Progress(
-            total=self.total,
-            known=self.known,
-            finished=self.finished,
-            failed=self.failed,
-            seconds=time.monotonic() - self.began,
-        )
+            self.failed_in_a_row += 1
 
 
 def run_jobs(
@@ -220,15 +203,18 @@ def run_jobs(
     """
     if not isinstance(engine, Engine):
         engine = LocalEngine(engine, concurrency=concurrency)
-    tally = _Tally(total=len(jobs))
+    progress, began = Progress(total=len(jobs)), time.monotonic()
     # Closed at once when it is left, not when it is collected: the store may be closed by then.
     with closing(_ended(jobs, store, engine, model=model, judge=judge)) as ended:
         for done in ended:
-            tally.count(done)
+            progress.count(done)
             yield done
             if on_progress is not None:
-                on_progress(tally.progress(), done)
-            if done.error is not None and tally.in_a_row >= max(_FAILURES_IN_A_ROW, 2 * engine.concurrency):
+                progress.seconds = time.monotonic() - began
+                on_progress(progress, done)
+            if done.error is not None and progress.failed_in_a_row >= max(
+                _FAILURES_IN_A_ROW, 2 * engine.concurrency
+            ):
                 raise done.error
 
 

@@ -1,4 +1,4 @@
-"""What a method is: one way of answering a question, as a flow, and the registry that names them.
+"""What a method is: a flow that answers a question; and the registry that names methods.
 
 A new method is a class with a name, a source and a flow::
 
@@ -8,7 +8,7 @@ A new method is a class with a name, a source and a flow::
         source = "our own"
 
         def answer(self, question: str) -> Flow[Said]:
-            reply = yield ask(question, after="Answer in the strategy of a telegram.")
+            reply = yield ask(question, after="Answer in the style of a telegram.")
             return Said(text=reply.text)
 
 Fields of the class are its settings; they are part of the key under which its answers are kept.
@@ -19,9 +19,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityEvent
@@ -54,32 +55,22 @@ class Said(Record):
     """What departed from the plan, for methods that work under a budget."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the methods of one run may draw on; the same for all of them.
+    """What the methods of one run may draw on; the same for all of them."""
 
-    Args:
-        calibration: What was measured about the model; None where nothing was.
-        estimator: An estimator fitted beforehand; None where there is none.
-        control: Decides which native parameter carries a budget; None for models that have none.
-        efforts: Effort levels that the model accepts, lowest first.
-    """
-
-    def __init__(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        estimator: Estimator | None = None,
-        control: ChooseControl | None = None,
-        efforts: Sequence[str] = (),
-    ) -> None:
-        self.calibration = calibration
-        self.estimator = estimator
-        self.control = control
-        self.efforts = tuple(efforts)
+    calibration: Calibration | None = None
+    """What was measured about the model; None where nothing was."""
+    estimator: Estimator | None = None
+    """An estimator fitted beforehand; None where there is none."""
+    control: ChooseControl | None = None
+    """Decides which native parameter carries a budget; None for models that have none."""
+    efforts: Sequence[str] = ()
+    """Effort levels that the model accepts, lowest first."""
 
 
 class Method(Record, ABC):
-    """One way of answering a question; its fields are its settings."""
+    """Answers questions in one way; its fields are its settings."""
 
     name: ClassVar[str]
     """The name under which it is registered and reported."""
@@ -139,15 +130,6 @@ class Method(Record, ABC):
         return self.model_dump(mode="json")
 
 
-class Asked(Record):
-    """Settings of a call that a method makes by hand."""
-
-    temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature; None leaves the run's own."""
-    sample: int = Field(default=0, ge=0)
-    """Which of several independent answers to the same prompt it is to be."""
-
-
 def ask(
     question: str,
     *,
@@ -156,7 +138,6 @@ def ask(
     before: str = "",
     after: str = "",
     role: Role = "reason",
-    asked: Asked | None = None,
 ) -> ModelCall:
     """Return the call that asks a question in a fixed wording.
 
@@ -167,7 +148,6 @@ def ask(
         before: Text before the question; a blank line is put between.
         after: Text after the question; a blank line is put between.
         role: What the call is for.
-        asked: Sampling, where the method decides about it.
     """
     framing = Framing(
         examples=tuple(
@@ -182,8 +162,7 @@ def ask(
         after=f"\n\n{after}" if after else "",
     )
     head = (Message(role="system", content=system),) if system else ()
-    sampling = {} if asked is None else asked.model_dump()
-    return ModelCall(role=role, messages=(*head, *framing.messages(question)), **sampling)
+    return ModelCall(role=role, messages=(*head, *framing.messages(question)))
 
 
 M = TypeVar("M", bound=type[Method])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from tale_core.types import Call, ModelCall, ModelReply
-    from tale_lab.runs.engines.protocols import Make, Memory
+    from tale_lab.runs.engines.local import Make, Memory
     from tale_lab.runs.engines.worker import Step
 
     OnCall: TypeAlias = Callable[[ModelCall, ModelReply | None], None]

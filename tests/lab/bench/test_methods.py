@@ -64,7 +64,7 @@ class Telegram(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Ask for a telegram."""
-        reply = yield ask(question, after="Answer in the strategy of a telegram.")
+        reply = yield ask(question, after="Answer in the style of a telegram.")
         return Said(text=reply.text)
 
 
@@ -392,7 +392,7 @@ def test_most_votes_win_and_the_first_of_equals(texts: list[str], question: str,
 def test_the_ten_lines_of_the_docstring_make_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
     register_method(Telegram)
-    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the strategy of a telegram.")
+    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the style of a telegram.")
     with pytest.raises(InvalidValueError, match="a method named 'telegram' exists"):
         register_method(Telegram)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tale_core import DataError, ModelCall, ModelReply, SearchSettings, StoreError, Usage
@@ -81,7 +83,7 @@ def test_progress_counts_known_finished_and_failed_questions() -> None:
     seen: list[Progress] = []
 
     def on_progress(progress: Progress, done: Done[object]) -> None:
-        seen.append(progress)
+        seen.append(replace(progress))
 
     list(run_jobs(search_jobs(dataset(2), SETTINGS, model="m"), store, Adder(), model="m"))
     jobs = search_jobs(dataset(5), SETTINGS, model="m")
