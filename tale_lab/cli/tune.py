@@ -25,13 +25,13 @@ from tale_lab.cli._measuring import (
     with_options,
 )
 from tale_lab.cli._reporting import MarginOption  # noqa: TC001  # typer reads it
-from tale_lab.cli._shared import check_writable, err, out, print_json
+from tale_lab.cli._shared import FAILED, check_writable, err, out, print_json
 from tale_lab.questions.datasets import check_disjoint
 from tale_lab.results.store import Store
 from tale_lab.tuning.calibrating import evidence, make_calibration
 from tale_lab.tuning.candidates import BASELINE, candidates_of
 from tale_lab.tuning.exemplar_mining import harvest
-from tale_lab.tuning.race import Race, RaceSettings, run_race
+from tale_lab.tuning.race import Race, RaceSettings, questions_needed, run_race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,14 +86,18 @@ def tune(
         bool, typer.Option(help="Ask again, once, after an arithmetic error in an answer.")
     ] = True,
     margin: MarginOption = 3.0,
-    first: Annotated[int, typer.Option(min=1, help="Questions of the first round.")] = 8,
+    first: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="8, or a thirtieth of all", help="Questions of the first round."),
+    ] = None,
 ) -> None:
     """Race strategies and budgets on questions with known answers, and write the best down as a calibration.
 
-    Every candidate answers the same questions. After each round the more expensive half leaves the race, and
-    with it whatever loses too many answers against plain chain of thought. Name other questions with --test to
-    have the written calibration measured where it was not chosen. The answers are kept as those of `tale
-    bench`, and `tale report` shows the measurements of --test again.
+    Every candidate answers the same first questions. After each round half of the candidates leave the race;
+    the cheapest and the safest stay. The last two answer all other questions, and one is chosen if they show
+    that it keeps the accuracy of plain chain of thought within the margin; that takes some hundred questions.
+    Name other questions with --test to have the written calibration measured where it was not chosen. Answers
+    are kept as those of `tale bench`, and `tale report` shows the measurements of --test again.
     """
     check_writable(calibration)
     tuned_on, *tests = (options.open_data(source) for source in (options.data, *(test or ())))
@@ -139,6 +143,11 @@ def tune(
         _tell(race, found, verdicts)
     err.print(f"the calibration is in {calibration}")
     tuning.worked.leave()
+    for proof, compared in zip(found.evidence, verdicts, strict=True):
+        if compared.no_worse(settings.margin) == "no":
+            words = f"{calibration} is shown to be worse than the margin allows on {proof.data}: do not use it"
+            err.print(words, style="bold red", soft_wrap=True)
+            raise typer.Exit(FAILED)
 
 
 class _Tuning:
@@ -229,13 +238,26 @@ def _table(race: Race, title: str) -> Table:
 
 def _tell(race: Race, calibration: Calibration, verdicts: Sequence[Comparison]) -> None:
     if race.chosen == BASELINE:
-        out.print(
-            "Nothing beats plain chain of thought on this model within the margin: the calibration has no "
-            "budget."
-        )
+        words = _undecided(race) or "Nothing beats plain chain of thought on this model within the margin"
+        out.print(f"{words}: the calibration has no budget.", soft_wrap=True)
     for proof, compared in zip(calibration.evidence, verdicts, strict=True):
         out.print(f"measured elsewhere: {proof}", soft_wrap=True, highlight=False)
         verdict = compared.no_worse(race.margin)
         out.print(f"not worse than vanilla by more than {race.margin:.1%} of the questions: {verdict}")
     if race.chosen != BASELINE and not calibration.evidence:
         out.print("The choice was not measured on other questions; name some with --test.")
+
+
+def _undecided(race: Race) -> str:
+    """Say which finalists may still keep the accuracy, and how many questions would tell."""
+    if not race.undecided or not race.margin:
+        return ""
+    lines = []
+    for label, one in race.undecided.items():
+        low, high = (end * _PERCENT for end in (one.accuracy_interval.low, one.accuracy_interval.high))
+        more = max(1, questions_needed(one, race.margin) - one.questions)
+        lines.append(
+            f"{label}: saves {one.saved:.0%} of output tokens, accuracy {one.accuracy_change * _PERCENT:+.1f} "
+            f"points ({low:+.1f} to {high:+.1f}) on {one.questions} questions; about {more:,} more would tell"
+        )
+    return "\n".join([*lines, "Nothing can be shown yet at this margin"])

@@ -36,6 +36,7 @@ class Adder:
         self.calls = []
         self.helped = True
         self.broken = False
+        self.wrong_from = None
 
     def __call__(self, call):
         self.calls.append(call)
@@ -47,7 +48,8 @@ class Adder:
         number = int(prompt.split()[0])
         if self.broken and number == 3:
             raise TimeoutError("slow")
-        bare = "less than" in prompt and call.budget is not None and call.budget < 50
+        bare = (self.wrong_from or 99) <= number and call.budget is not None
+        bare = bare or "less than" in prompt and call.budget is not None and call.budget < 50
         tokens = 5 if bare else (call.budget or 100) if self.helped else 100
         return ModelReply(
             text=f"Answer: {number + (2 if bare else 1)}",
@@ -71,7 +73,8 @@ def data(tmp_path, monkeypatch):
 
 
 def tale(*arguments, status=0):
-    result = CliRunner().invoke(app, ["tune", "data.jsonl[:20]", *arguments])
+    # A margin that 12 questions can show.
+    result = CliRunner().invoke(app, ["tune", "data.jsonl[:20]", "--margin", "30", *arguments])
     assert result.exit_code == status, result.output
     return result
 
@@ -94,7 +97,7 @@ def test_the_winner_is_written_as_a_calibration_with_its_proof(model, data):
     )
     assert proof.accuracy_change.low == pytest.approx(paired_share_interval(0, 0, 10).low)
     assert "measured elsewhere: data.jsonl[20:30], n = 10: 20%" in result.stdout
-    assert "not worse than vanilla by more than 3.0% of the questions: not shown" in result.stdout
+    assert "not worse than vanilla by more than 30.0% of the questions: yes" in result.stdout
     assert TaleMethod(calibration=calibration).strategy.name == "essential"
 
 
@@ -123,6 +126,15 @@ def test_when_nothing_helps_the_calibration_is_no_budget(model, data):
     result = tale(*FIELD)
     assert "Nothing beats plain chain of thought" in result.stdout
     assert Calibration.load("calibration.json").strategy == "vanilla"
+
+
+def test_where_too_few_questions_show_nothing_it_says_how_many_would(model, data):
+    result = tale(*FIELD, "--test", "data.jsonl[20:30]", "--margin", "3")
+    told = " ".join(result.stdout.split())
+    assert "accuracy +0.0 points (-23.1 to +23.1) on 10 questions; about 1,444 more would tell" in told
+    assert "Nothing can be shown yet at this margin: the calibration has no budget" in told
+    calibration = Calibration.load("calibration.json")
+    assert (calibration.strategy, calibration.budget, calibration.evidence) == ("vanilla", None, ())
 
 
 def test_the_output_can_be_json(model, data):
@@ -165,6 +177,14 @@ def test_the_saved_file_clamps_no_estimate_that_the_race_did_not_clamp(model, da
     assert (calibration.budget, calibration.policy.floor, proof.net_tokens) == (None, 16, 4 + 20), (
         "a floor of 60 would have made it 64"
     )
+
+
+def test_a_proof_that_shows_the_choice_to_be_worse_makes_the_command_fail(model, data):
+    model.wrong_from = 20
+    result = tale(*FIELD, "--test", "data.jsonl[20:30]", "--margin", "30", status=1)
+    assert "calibration.json is shown to be worse than the margin allows on data.jsonl[20:30]" in result.stderr
+    (proof,) = Calibration.load("calibration.json").evidence
+    assert proof.accuracy.value == 0, "the evidence is written all the same"
 
 
 def test_the_proof_is_a_benchmark_of_the_saved_file_that_bench_and_report_go_on_with(model, data):

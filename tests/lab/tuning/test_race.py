@@ -1,18 +1,23 @@
 """A race finds the cheapest method that keeps the accuracy, on a bounded number of answers."""
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tale_core import InvalidValueError, ModelReply, Usage
+from tale_core.statistics import paired_share_interval
 from tale_core.testing import ScriptedModel
 from tale_lab.bench.benchmark import Sampling
+from tale_lab.bench.report.paired import Comparison
 from tale_lab.questions.datasets import Dataset, Question
 from tale_lab.results.store import Store
 from tale_lab.runs.runner import run_jobs
 from tale_lab.tuning.calibrating import make_calibration
 from tale_lab.tuning.candidates import BASELINE, Candidate, candidates_of
-from tale_lab.tuning.race import RaceSettings, run_race
+from tale_lab.tuning.race import RaceSettings, decide, questions_needed, run_race, survivors
 
 CANDIDATES = (
     Candidate(strategy="tale"),
@@ -47,14 +52,14 @@ def model(behaviour, *, fails=lambda _: False):
     return ScriptedModel(estimate=estimate, reason=reason)
 
 
-def drive(dataset, answering, *, store=None, **settings):
+def drive(dataset, answering, *, store=None, margin=0.3, **settings):
     store = store or Store(":memory:")
 
     def ask(jobs):
         ended = run_jobs(jobs, store, answering, model="m", concurrency=2)
         return [done.result for done in ended if done.result is not None]
 
-    return run_race(dataset, RaceSettings(**settings), ask, model="m", grader="numeric")
+    return run_race(dataset, RaceSettings(margin=margin, **settings), ask, model="m", grader="numeric")
 
 
 def test_the_cheapest_candidate_that_keeps_the_accuracy_is_chosen():
@@ -68,7 +73,7 @@ def test_the_cheapest_candidate_that_keeps_the_accuracy_is_chosen():
     result = drive(questions(40), model(behaviour), candidates=CANDIDATES)
 
     assert result.chosen == Candidate(strategy="essential", budget=50)
-    finalist = result.standings[0].row()
+    finalist = next(one.row() for one in result.standings if one.candidate == result.chosen)
     assert (finalist["questions"], finalist["net_tokens"], finalist["baseline_tokens"]) == (40, 60, 200)
     assert finalist["token_ratio"] == pytest.approx(0.3)
 
@@ -95,12 +100,110 @@ def test_vanilla_is_chosen_when_nothing_beats_it():
 
 def test_vanilla_is_chosen_when_every_saving_costs_accuracy():
     result = drive(
-        questions(16),
-        model(lambda prompt, number: ("step by step:" in prompt or number % 3 > 0, 10 + len(prompt))),
+        questions(200),
+        model(
+            lambda prompt, number: (
+                "step by step:" in prompt or number % 3 > 0,
+                200 if "step by step:" in prompt else len(prompt),
+            )
+        ),
         candidates=CANDIDATES,
-        margin=0.05,
+        margin=0.1,
     )
     assert result.chosen == BASELINE
+    assert not result.undecided, "they are shown to be worse"
+
+
+def test_nothing_is_chosen_that_the_questions_cannot_show():
+    result = drive(
+        questions(40),
+        model(lambda prompt, _: (True, 200 if "step by step:" in prompt else 100)),
+        candidates=CANDIDATES,
+        margin=0.03,
+    )
+    assert result.chosen == BASELINE
+    assert len(result.undecided) == 2
+    for one in result.undecided.values():
+        assert one.questions == 24, "the 16 that picked the finalists do not count"
+
+
+def compared(gained, lost, count, saved=0.5):
+    return Comparison(
+        baseline="vanilla",
+        questions=count,
+        gained=gained,
+        lost=lost,
+        p=1,
+        accuracy_change=(gained - lost) / count,
+        accuracy_interval=paired_share_interval(gained, lost, count),
+        saved_answer=saved,
+        saved=saved,
+        saved_interval=None,
+        input_ratio=1,
+        estimated=False,
+    )
+
+
+def share_of_races(losses, count, *, repeats=60, noise=0.05):
+    """Race candidates that lose known shares, the cheapest first; return the shares (outside, within, none)."""
+    rng = random.Random(count)  # noqa: S311
+    names = [str(number) for number in range(len(losses))]
+    field = tuple(Candidate(strategy="tale", budget=number + 1) for number in range(len(losses)))
+    rounds = RaceSettings(candidates=field).rounds(count)
+    ended = Counter()
+    for _ in range(repeats):
+        changes = {
+            name: rng.choices((1, -1, 0), (noise, noise + loss, 1 - 2 * noise - loss), k=count)
+            for name, loss in zip(names, losses, strict=True)
+        }
+
+        def compare(labels, asked, judged, stop, changes=changes):
+            return {
+                one: compared(
+                    changes[one][judged:stop].count(1),
+                    changes[one][judged:stop].count(-1),
+                    stop - judged,
+                    saved=0.8 - 0.03 * int(one),
+                )
+                for one in labels
+            }
+
+        chosen = decide(names, rounds, compare, 0.03).chosen
+        ended["none" if chosen is None else losses[int(chosen)] <= 0.03] += 1
+    return tuple(ended[name] / repeats for name in (False, True, "none"))
+
+
+CHEAP_LOSES = [0.15] * 12 + [0.0] * 12
+
+
+@pytest.mark.parametrize("count", [60, 300])
+@pytest.mark.parametrize("losses", [[0.08] * 24, [0.2] * 12 + [0.0] * 12, CHEAP_LOSES], ids=str)
+def test_a_candidate_outside_the_margin_is_hardly_ever_chosen(losses, count):
+    outside, _, _ = share_of_races(losses, count)
+    assert outside <= 0.05
+
+
+def test_enough_questions_find_a_lossless_candidate_among_cheaper_ones_that_lose():
+    found = [share_of_races(CHEAP_LOSES, count)[1] for count in (60, 300, 1000)]
+    assert found == sorted(found)
+    assert found[-1] >= 0.75
+
+
+def test_the_safest_stays_beside_the_cheapest_and_who_saves_nothing_goes():
+    field = {
+        "cheapest, worse": compared(0, 12, 20, saved=0.9),
+        "cheap": compared(1, 2, 20, saved=0.8),
+        "safe": compared(1, 0, 20, saved=0.3),
+        "middling": compared(0, 1, 20, saved=0.5),
+        "dear": compared(3, 0, 20, saved=-0.1),
+    }
+    assert survivors(field, 0.03, keep=2) == ["cheap", "safe"]
+    assert survivors(field, 0.03, keep=3) == ["cheap", "safe", "middling"]
+
+
+def test_the_questions_needed_follow_from_the_discordance_that_was_seen():
+    assert questions_needed(compared(5, 5, 100), 0.03) == 1026
+    assert questions_needed(compared(50, 50, 1000), 0.03) == 888
 
 
 def test_a_failed_answer_costs_its_own_pair_only():
