@@ -202,7 +202,7 @@ def with_options(command: Callable[..., T]) -> Callable[..., T]:
         options = kind(**{name: arguments.pop(name) for name in shared})
         return command(options=options, **arguments)
 
-    everything = {**shared, **{name: one.replace(kind=one.KEYWORD_ONLY) for name, one in parameters.items()}}
+    everything = {**{name: one.replace(kind=one.KEYWORD_ONLY) for name, one in parameters.items()}, **shared}
     run.__signature__ = signature.replace(parameters=list(everything.values()))  # type: ignore[attr-defined]
     return run
 
@@ -509,7 +509,7 @@ def numbers(text: str, kind: Callable[[str], T]) -> list[T]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Say on Ctrl-C what is waited for, and let a second Ctrl-C end the process at once: nothing is lost."""
+    """Say on Ctrl-C what is waited for; a second Ctrl-C ends the process at once. Finished calls are kept."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -537,7 +537,7 @@ def progress_shown(
         things: What they are.
 
     Returns:
-        A function to be told where the run stands; what makes a few words on it is called now and then.
+        A function to call with the progress, and with a function that describes it, called now and then.
     """
     bar = Progress(
         TextColumn("{task.description}"),

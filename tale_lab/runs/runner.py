@@ -133,7 +133,7 @@ class Done(Generic[R]):
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Where a run stands."""
+    """How far a run is."""
 
     total: int
     """Questions in all."""
@@ -183,8 +183,8 @@ def run_jobs(
 ) -> Generator[Done[R], None, None]:
     """Work on many questions at a bounded concurrency and yield each as it ends.
 
-    Questions whose result is kept already come first and cost nothing. A question that fails costs only
-    itself and is tried again by the next run.
+    Questions whose result is kept already come first and cost nothing. A question that fails does
+    not affect the others, and the next run retries it.
 
     Args:
         jobs: What to do.
@@ -197,9 +197,9 @@ def run_jobs(
 
     Raises:
         StoreError: The results file cannot be written; what is in it is kept.
-        SpendingLimitError: What may be spent is spent; what is there is kept.
+        SpendingLimitError: The spending limit is reached; what is there is kept.
         EngineError: Flows cannot run where they are to run.
-        Exception: The error of the last of so many questions that failed in a row that the model must be gone.
+        Exception: Many questions failed in a row, so the model is assumed unreachable; the last one's error.
     """
     if not isinstance(engine, Engine):
         engine = LocalEngine(engine, concurrency=concurrency)

@@ -53,7 +53,7 @@ def evidence(
         data: Names the questions.
 
     Raises:
-        InvalidValueError: No question was answered by both, or nobody counted vanilla's tokens.
+        InvalidValueError: No question was answered by both, or vanilla took no tokens.
         MissingExtraError: scipy is not installed.
     """
     both = [question for question in answers if question in baseline]
@@ -88,7 +88,7 @@ def _commit() -> str:
     git = shutil.which("git")
     if git is None:
         return ""
-    # Only a checkout that holds this very file: a virtual environment may lie inside somebody's repository.
+    # Only a checkout that holds this very file: a virtual environment may be inside another repository.
     known = subprocess.run(  # noqa: S603  # no shell, nothing from outside
         [git, "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=False
     )

@@ -149,7 +149,7 @@ class Decision:
     chosen: str | None
     """The candidate that is shown to be within the margin; None when there is none."""
     finalists: Mapping[str, Comparison]
-    """The comparisons of the last round, on questions that picked nobody."""
+    """The comparisons of the last round, on questions that were not used to pick them."""
     dropped: Mapping[str, int]
     """The round after which each of the others left."""
 

@@ -85,7 +85,7 @@ class Method(Record, ABC):
             conditions: What the run has to offer.
 
         Raises:
-            InvalidValueError: The method needs something that the run does not have.
+            InvalidValueError: The run lacks something that the method needs.
         """
         del conditions  # most methods need none
         return cls()
@@ -95,10 +95,10 @@ class Method(Record, ABC):
         """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
 
         Args:
-            argument: What stands after the colon.
+            argument: The text after the colon.
 
         Raises:
-            InvalidValueError: The method has no such form, or the settings make no sense.
+            InvalidValueError: The method takes no settings, or the settings are invalid.
         """
         raise InvalidValueError(
             f"{cls.name!r} takes no settings in its name, got {argument!r}; write {cls.name}"
@@ -111,7 +111,7 @@ class Method(Record, ABC):
 
     @property
     def most_calls(self) -> int:
-        """Most model calls that one answer takes; what a run may cost is told from it."""
+        """Upper bound of the model calls of one answer; the bound on a run's cost follows from it."""
         return 1
 
     @abstractmethod
@@ -171,7 +171,7 @@ _methods: dict[str, type[Method]] = {}
 
 
 def register_method(method: M, *, replace: bool = False) -> M:
-    """Add a method to the registry, under its name; stands as a decorator.
+    """Add a method to the registry under its name; a class decorator.
 
     Args:
         method: The class.

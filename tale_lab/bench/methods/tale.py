@@ -138,7 +138,7 @@ class TaleAsPublished(StrategyMethod):
             check_budgeted(found)
         if at and not (number.isdecimal() and int(number)):
             raise InvalidValueError(
-                f"after the @ stands a budget in output tokens, got {number!r}; write tale:{wanted}@120"
+                f"expected a budget in output tokens after the @, got {number!r}; write tale:{wanted}@120"
             )
 
         class Chosen(TaleStrategy):

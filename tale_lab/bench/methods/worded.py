@@ -4,7 +4,7 @@ Sketch-of-Thought (Aytes et al., arXiv 2503.05179) has three strategies, each a 
 authors' router chooses among them by question; here each is a method of its own. The instructions restate
 those of the paper's appendix B in fewer words, with its steps, rules and notation; the examples are the
 authors'. Their ``<think>`` tags, added for their own evaluation, are left out: chat templates and clients take
-what stands between them for hidden reasoning and drop it.
+the text between them for hidden reasoning and drop it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Make: TypeAlias = Callable[[], Flow[T]]
 
 
 class Memory(Protocol):
-    """What is known already, and where to write down what is new; a results file has one."""
+    """Known answers, and where new ones are kept; a results file has one."""
 
     def recall(self, call: ModelCall) -> ModelReply | None:
         """Return the known answer to a call, or None when it has to be made."""
@@ -30,7 +30,7 @@ class Memory(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Somewhere that flows can run."""
+    """Runs flows somewhere."""
 
     @property
     def concurrency(self) -> int:

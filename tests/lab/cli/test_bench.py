@@ -130,7 +130,7 @@ def test_a_model_that_answers_nothing_fails_and_is_not_wrong(model, data):
     result = bench(*THREE, status=1)
     assert "error: the model answered nothing" in result.stderr
     assert not result.stdout
-    assert not list(Store("run.sqlite").calls())
+    assert Store("run.sqlite").calls == 0
 
 
 def test_a_token_limit_ends_the_run_and_the_report_comes_all_the_same(model, data):
@@ -294,7 +294,7 @@ def server(loopback, data):
 
 def kept() -> int:
     with Store("run.sqlite", read_only=True) as store:
-        return len(list(store.calls()))
+        return store.calls
 
 
 def test_a_killed_run_goes_on_and_repeats_no_finished_call(server, data: Path):

@@ -49,7 +49,7 @@ class Adder:
         if self.broken and number == 3:
             raise TimeoutError("slow")
         bare = (self.wrong_from or 99) <= number and call.budget is not None
-        bare = bare or "less than" in prompt and call.budget is not None and call.budget < 50
+        bare = bare or ("less than" in prompt and call.budget is not None and call.budget < 50)
         tokens = 5 if bare else (call.budget or 100) if self.helped else 100
         return ModelReply(
             text=f"Answer: {number + (2 if bare else 1)}",
