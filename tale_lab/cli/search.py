@@ -66,6 +66,8 @@ def search(
         jobs = search_jobs(dataset, settings, model=model, grader=measuring.grader)
         measuring.record("search", dataset, settings=settings.model_dump(mode="json"))
         worked = measuring.work(jobs, cap=options.max_tokens, note=_so_far)
+    if not worked.results:
+        worked.leave()
     summary = SearchSummary.of(worked.results)
     if options.as_json:
         facts = {"data": dataset.source, "model": model, "settings": settings.model_dump(mode="json")}

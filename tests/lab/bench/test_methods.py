@@ -220,6 +220,21 @@ def test_a_retry_follows_an_arithmetic_error_and_counts_towards_the_bound() -> N
     assert len(model.calls) == method.most_calls == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "now"), [("tale-profile", "tale-calibration"), ("vanilla-second-try", "vanilla-retry")]
+)
+def test_a_renamed_method_answers_to_its_first_name_and_keeps_its_answers(first: str, now: str) -> None:
+    method = get_method(first).under(EVERYTHING)
+    assert method.label == now
+
+    class Before(type(method)):  # type: ignore[misc]
+        name = first
+
+    before = Before.under(EVERYTHING)
+    keys = {setup_of(one, Sampling(), model="m", grader="numeric") for one in (method, before)}
+    assert len(keys) == 1
+
+
 def test_the_calibration_decides_how_to_ask() -> None:
     call = only_call("tale-calibration")
     assert call.budget == 120

@@ -250,6 +250,16 @@ def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
     assert len(STRICT.calls) == 4
 
 
+@pytest.mark.parametrize("command", ["search", "elasticity"])
+def test_where_nothing_was_answered_there_is_an_error_and_no_table(
+    model: Adder, data: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Adder, "__call__", lambda *_: ModelReply(text="", finish_reason="stop"))
+    result = tale(command, data, status=1)
+    assert "4 questions failed; run the same command again" in result.stderr
+    assert not result.stdout
+
+
 @pytest.mark.parametrize("command", [("search", "--method", "halving"), ("elasticity", "--budgets", "10,20")])
 def test_a_token_limit_ends_any_measurement_and_the_next_run_goes_on(
     model: Adder, data: str, command: tuple[str, ...]

@@ -269,6 +269,12 @@ def test_examples_never_come_from_a_test_question(model, data, searched):
     assert "6 questions to be asked were searched in searched.sqlite" in " ".join(result.stderr.split())
 
 
+def test_examples_never_come_from_a_raced_question_either(model, data, searched):
+    searched(*(f"{number} and one?" for number in range(20)))
+    result = tale("--strategies", "vanilla", "--examples-from", "searched.sqlite", status=1)
+    assert "20 questions to be asked were searched in searched.sqlite" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("flags", "on_slip"), [((), "retry"), (("--no-retry",), "record"), (("--no-second-try",), "record")]
 )

@@ -1,5 +1,6 @@
 """A race finds the cheapest method that keeps the accuracy, on a bounded number of answers."""
 
+import pickle
 import random
 from collections import Counter
 
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale_core import InvalidValueError, ModelReply, Usage
+from tale_core.prompts.strategies import Exemplar
 from tale_core.statistics import paired_share_interval
 from tale_core.testing import ScriptedModel
-from tale_lab.bench.benchmark import Sampling
+from tale_lab.bench.benchmark import Sampling, bench_jobs
 from tale_lab.bench.report.paired import Comparison
 from tale_lab.questions.datasets import Dataset, Question
 from tale_lab.results.store import Store
@@ -261,6 +263,15 @@ def test_a_race_that_was_stopped_goes_on_and_repeats_no_answer():
     again = drive(questions(12), answering, store=store, candidates=CANDIDATES)
     assert len(answering.calls) == asked
     assert [one.row() for one in again.standings] == [one.row() for one in first.standings]
+
+
+def test_a_race_can_be_run_by_workers():
+    exemplars = {40: (Exemplar(question="2 + 2?", solution="4"),)}
+    shown = Candidate(strategy="exemplars", budget=40, exemplars=exemplars, retry=True)
+    (job,) = bench_jobs(questions(1), [shown], model="m", grader="numeric")
+    flow = pickle.loads(pickle.dumps(job.flow))()  # noqa: S301
+    assert next(flow) == next(job.flow())
+    assert "2 + 2?" in next(job.flow()).messages[0].content
 
 
 def test_pairs_are_answers_to_the_same_question():
