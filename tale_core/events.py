@@ -59,7 +59,7 @@ class UsageEvent(Record):
 
     name: ClassVar[str] = "tale_usage"
 
-    question_id: str
+    question_id: str = ""
     """The question's run id, as the framework gives it."""
     role: Role
     """What the call was for."""

@@ -77,7 +77,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
         model: A chat model, perhaps with bound arguments, retries or fallbacks, or a string:
             ``"openai:gpt-4o-mini"``, ``"local"`` for the embedded model, or the URL of an OpenAI-compatible
             server.
-        **options: The options of `tale_core.method.options.MethodOptions`, and ``estimator`` and
+        **options: The options of `tale_core.method.method.MethodOptions`, and ``estimator`` and
             ``estimator_sees`` as in `TALERunnable`; also the fields of `BaseChatModel` (``cache``,
             ``callbacks``, ``tags``, ``metadata``, ``rate_limiter`` for questions, ``name``, ``profile``, ...),
             which are those of the model inside where they are left out.

@@ -50,7 +50,7 @@ class TALERunnable(Budgeted, RunnableSerializable[LanguageModelInput, AIMessage]
             tokens, or None for the calibration's budget, or else the zero-shot estimator on the unbound model.
             ``estimator_sees``: ``"question"`` for the last human message, ``"conversation"`` for all text
             before it, too. The others (``policy``, ``strategy``, ``language``, ``calibration``,
-            ``reasoning_control``) are those of `tale_core.method.options.MethodOptions`.
+            ``reasoning_control``) are those of `tale_core.method.method.MethodOptions`.
 
     Raises:
         NotAChatModelError: ``model`` cannot answer messages with a message.

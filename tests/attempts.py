@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tale_core import Usage
-from tale_lab.bench.benchmark import Attempt, CallCost, Sampling
+from tale_core import Usage, UsageEvent
+from tale_lab.bench.benchmark import Attempt, Sampling
 from tale_lab.bench.report import Entry, Plan, View
 from tale_lab.results.store import Failure
 
@@ -16,7 +16,7 @@ ADDRESS = "https://api.openai.com/v1"
 
 
 def call(output, *, role="reason", entered=10, source="measured", seconds=1.0, thinking=None, finish="stop"):
-    return CallCost(
+    return UsageEvent(
         role=role,
         usage=Usage(input_tokens=entered, output_tokens=output, reasoning_tokens=thinking, source=source),
         finish_reason=finish,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from tale_core.errors import ServerError
-from tale_core.parsing import strip_thinking
 from tale_core.tokens import estimate_usage
 from tale_core.types import FinishReason, ModelReply, Usage
 
@@ -137,6 +136,8 @@ def to_model_reply(
 
 def visible(text: str) -> str:
     """Return the text without thinking."""
+    from tale_core.parsing import strip_thinking  # noqa: PLC0415  # most replies hold no thinking block
+
     return strip_thinking(text).strip()
 
 

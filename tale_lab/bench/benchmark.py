@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tale_core.errors import InvalidValueError, SpendingLimitError
-from tale_core.events import ElasticityEvent
+from tale_core.errors import InvalidValueError
+from tale_core.events import ElasticityEvent, UsageEvent
 from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
-from tale_core.tokens import usage_of
-from tale_core.types import FinishReason, ModelReply, Record, Role, Usage, Verdict
-from tale_lab.questions.graders import get_grader, grader_name
+from tale_core.types import ModelReply, Record, Role, Verdict
+from tale_lab.bench.methods.base import FIRST_NAMES, MethodName
+from tale_lab.questions.graders import grader_name
 from tale_lab.results.store import result_key
-from tale_lab.runs.runner import Job
+from tale_lab.runs.accounts import usage_event
+from tale_lab.runs.runner import Graded, Job, check_gradable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from tale_core.types import Call, Flow, Grade, ModelCall
+    from tale_core.types import Flow, Grade, ModelCall
     from tale_lab.bench.methods import Method
     from tale_lab.questions.datasets import Dataset, Question
     from tale_lab.questions.graders import Grader
@@ -34,12 +34,12 @@ _UNCOUNTED = frozenset({"judge", "reference"})
 
 
 class Sampling(Record):
-    """What applies to every call of a benchmark that does not decide it by itself."""
+    """Sampling settings of every call that does not set its own."""
 
     temperature: float | None = Field(default=None, ge=0)
     """Sampling temperature; None leaves the model's own."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Hard output cap of an answer; None leaves the model's own."""
+    """Output limit of an answer, in tokens; None leaves the model's own."""
 
     def applied(self, call: ModelCall) -> ModelCall:
         """Return a call under these conditions."""
@@ -51,25 +51,13 @@ class Sampling(Record):
         return call.model_copy(update=missing) if missing else call
 
 
-class CallCost(Record):
-    """What one call of a method took."""
-
-    role: Role
-    """What the call was for."""
-    usage: Usage
-    """Its tokens."""
-    budget: int | None = None
-    """The budget it was made under, in output tokens."""
-    finish_reason: FinishReason | None = None
-    """Why the model stopped."""
-    seconds: float | None = None
-    """Wall-clock seconds of the call; None when nobody measured it."""
-
-
 class Attempt(Record):
-    """One method's answer to one question."""
+    """One method's answer to one question, with everything that it took.
 
-    method: str
+    `Probe`, in the search of the core, is less: one call under one budget, of which a search makes many.
+    """
+
+    method: MethodName
     """The method's label."""
     question_id: str
     """Identifies the question within its data."""
@@ -85,8 +73,8 @@ class Attempt(Record):
     """How the answer was graded."""
     text: str
     """The answer."""
-    calls: tuple[CallCost, ...]
-    """Every call that counts, in order."""
+    calls: tuple[UsageEvent, ...]
+    """Every call that counts towards the method's cost, in order."""
     events: tuple[ElasticityEvent, ...] = ()
     """What departed from the plan, for methods that work under a budget."""
 
@@ -152,14 +140,26 @@ def bench_jobs(
             if twins
             else "a benchmark needs methods, got none"
         )
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # a reference answer that cannot be read fails here
+    check_gradable(dataset, grader)
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
     setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}
+
+    def job(question: Question, method: Method) -> Job[Attempt]:
+        setup = setups[method.label]
+        answered = partial(attempt, method, sampling=asked, data=dataset.source, setup=setup)
+        return Job(
+            question=question,
+            key=f"{setup}.{result_key(question=question.id, text=question.question)}",
+            kind=KIND,
+            record=Attempt,
+            flow=Graded(begin=answered, question=question, grader=grader),
+            label=method.label,
+            most_calls=method.most_calls,
+        )
+
     return [
-        _job(question, method, asked, data=dataset.source, grader=grader, setup=setups[method.label])
+        job(question, method)
         for number, question in enumerate(dataset.questions)
         for method in _rotated(methods, number)
     ]
@@ -185,51 +185,11 @@ def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> 
     return result_key(
         kind=KIND,
         model=model,
-        method=method.label,
+        method=FIRST_NAMES.get(method.label, method.label),  # or every kept answer would be asked for again
         settings=method.settings(),
         sampling=sampling.model_dump(mode="json"),
         grader=grader,
     )[:_SETUP_DIGITS]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempting:
-    """Makes the flow of one method and one question; picklable, so that it can be made in another process."""
-
-    method: Method
-    """How to answer."""
-    question: Question
-    """The question."""
-    grader: str | Grader
-    """How to grade: a name or a grader."""
-    sampling: Sampling
-    """What applies to every call."""
-    data: str
-    """Names the questions."""
-    setup: str
-    """The digest of `setup_of`."""
-
-    def __call__(self) -> Flow[Attempt]:
-        """Return the flow."""
-        grade = get_grader(self.grader)(self.question)
-        return attempt(
-            self.method, self.question, grade, sampling=self.sampling, data=self.data, setup=self.setup
-        )
-
-
-def _job(
-    question: Question, method: Method, sampling: Sampling, *, data: str, grader: str | Grader, setup: str
-) -> Job[Attempt]:
-    return Job(
-        question=question,
-        key=f"{setup}.{result_key(question=question.id, text=question.question)}",
-        kind=KIND,
-        record=Attempt,
-        flow=Attempting(
-            method=method, question=question, grader=grader, sampling=sampling, data=data, setup=setup
-        ),
-        label=method.label,
-    )
 
 
 def attempt(
@@ -254,13 +214,13 @@ def attempt(
     Raises:
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
     """
-    calls: list[CallCost] = []
+    calls: list[UsageEvent] = []
     replies: list[ModelReply] = []
 
     def note(call: ModelCall, reply: ModelReply) -> None:
         replies.append(reply)
         if call.role not in _UNCOUNTED:
-            calls.append(_cost(call, reply))
+            calls.append(usage_event(call, reply))
 
     said = yield from observed(adjusted(method.answer(question.question), sampling.applied), note)
     if not said.text.strip() and replies:
@@ -278,74 +238,3 @@ def attempt(
         calls=tuple(calls),
         events=said.events,
     )
-
-
-def _cost(call: ModelCall, reply: ModelReply) -> CallCost:
-    return CallCost(
-        role=call.role,
-        usage=usage_of(call, reply),
-        budget=call.budget,
-        finish_reason=reply.finish_reason,
-        seconds=reply.seconds,
-    )
-
-
-class SpendingLimit:
-    """A call that ends the run once a sum is spent; safe under threads.
-
-    Calls already under way when the limit is reached come to their end and are kept, so that a run may exceed
-    it by as many calls as are made at a time.
-
-    Args:
-        call: Answers the calls.
-        max_tokens: Input and output tokens that the run may take; None for no limit.
-        max_cost: What the run may cost, in the currency of ``price``; None for no limit.
-        price: The price of one call's usage; needed for ``max_cost``.
-
-    Raises:
-        InvalidValueError: A cost is limited, and nobody says what a call costs.
-    """
-
-    def __init__(
-        self,
-        call: Call,
-        *,
-        max_tokens: int | None = None,
-        max_cost: float | None = None,
-        price: Callable[[Usage], float] | None = None,
-    ) -> None:
-        if max_cost is not None and price is None:
-            raise InvalidValueError(
-                f"a cost limit of {max_cost:g} needs the model's price, which is unknown; limit the tokens"
-            )
-        self._call = call
-        self._max_tokens = max_tokens
-        self._max_cost = max_cost
-        self._price = price
-        self._lock = threading.Lock()
-        self._tokens = 0
-        self._cost = 0.0
-
-    def __call__(self, call: ModelCall) -> ModelReply:
-        """Answer one call, unless the limit is reached.
-
-        Raises:
-            SpendingLimitError: It is.
-        """
-        self._check()
-        reply = self._call(call)
-        usage = usage_of(call, reply)
-        with self._lock:
-            self._tokens += usage.total_tokens
-            self._cost += 0.0 if self._price is None else self._price(usage)
-        return reply
-
-    def _check(self) -> None:
-        with self._lock:
-            tokens, cost = self._tokens, self._cost
-        if self._max_tokens is not None and tokens >= self._max_tokens:
-            raise SpendingLimitError(
-                f"the limit of {self._max_tokens:,} tokens is reached: {tokens:,} are spent"
-            )
-        if self._max_cost is not None and cost >= self._max_cost:
-            raise SpendingLimitError(f"the limit of {self._max_cost:g} is reached: {cost:.4g} is spent")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tale_core.accounts.ledger import Savings
     from tale_core.events import ElasticityEvent
     from tale_core.method.calibration import Calibration
-    from tale_core.method.question import Answer
+    from tale_core.method.plan import Answer
     from tale_core.models.client import ChatClient
     from tale_core.types import ModelCall, Role
 

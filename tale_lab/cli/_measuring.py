@@ -1,197 +1,322 @@
-"""What the measuring commands share: their options, the cost before and after, and the progress bar."""
+"""The machine behind every measuring command: its options, and what opens, runs and accounts for their jobs."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import signal
+import sys
 import threading
 import time
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, get_type_hints
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tale_core import __version__
+from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError
+from tale_core.estimators import RegressionEstimator
 from tale_core.models.client import ChatClient
-from tale_core.types import Record
-from tale_lab.cli._engines import Models, Where
-from tale_lab.cli._shared import err
+from tale_core.types import Record, Usage
+from tale_lab.bench.benchmark import bench_jobs
+from tale_lab.bench.report import Plan, list_price
+from tale_lab.bench.report.views import COMMAND
+from tale_lab.cli._shared import (
+    FAILED,
+    INTERRUPTED,
+    JsonOption,
+    ModelOption,
+    ModelPathOption,
+    err,
+)
 from tale_lab.questions.datasets import ANSWER_FORMAT, Dataset, load_dataset
 from tale_lab.questions.graders import Judge, grader_name
+from tale_lab.results.store import Store
+from tale_lab.runs.accounts import Account
+from tale_lab.runs.engines import LocalEngine, RayEngine
 from tale_lab.runs.runner import run_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tale_core.search.graded_call import Asking
-    from tale_core.types import Call
+    from typing_extensions import Self
+
+    from tale_core.types import Call, ModelCall, ModelReply
+    from tale_lab.bench.benchmark import Attempt, Sampling
+    from tale_lab.bench.methods import Method
     from tale_lab.questions.graders import Grader
-    from tale_lab.results.store import Store
+    from tale_lab.runs.engines import Engine
     from tale_lab.runs.runner import Done, Job
     from tale_lab.runs.runner import Progress as Standing
-    from tale_lab.runs.usage_counter import Spent
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
+LIMITED = 3
+"""Exit status when a spending limit ended the run."""
+
+_WORKERS = 2
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_WORDS = 1.0
 
-DataArgument: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        show_default=False,
-        help="Questions with answers: a .jsonl or .csv file, a reasoning-gym task (gsm_symbolic:200:seed=7), "
-        "or a Hugging Face dataset (hf:openai/gsm8k:main:test). START:STOP in brackets takes a slice.",
-    ),
-]
 StrategyOption: TypeAlias = Annotated[str, typer.Option(help="Prompt strategy that carries the budget.")]
 SamplesOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Answers per budget; more than one for models that are not deterministic.")
 ]
-GraderOption: TypeAlias = Annotated[
-    str, typer.Option(help="auto, numeric, choice, exact, math, gym, judge, or module:function.")
-]
-JudgeOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="MODEL", help="Model that grades; implies --grader judge. Forms as for --model."),
-]
-ConcurrencyOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Questions under way at a time.")]
-LimitOption: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Take only the first questions.")]
-TemperatureOption: TypeAlias = Annotated[
-    float | None, typer.Option(min=0, help="Sampling temperature; the model's own by default.")
-]
-MaxTokensOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Hard cap of every answer.")]
-OutOption: TypeAlias = Annotated[
-    Path, typer.Option("--out", "-o", help="Results file; a run that was stopped goes on in it.")
-]
-SkipOption: TypeAlias = Annotated[
-    bool, typer.Option("--skip-malformed", help="Leave malformed entries out instead of stopping.")
-]
-FormatOption: TypeAlias = Annotated[
-    bool, typer.Option("--answer-format", help="Ask for the answer in double brackets, as the paper does.")
-]
 
 
-def open_data(data: str, *, limit: int | None, skip: bool, answer_format: bool) -> Dataset:
-    """Read the questions, and say what was left out."""
-    dataset = load_dataset(
-        data,
-        limit=limit,
-        on_error="skip" if skip else "stop",
-        instruction=ANSWER_FORMAT if answer_format else "",
-    )
-    for message in dataset.skipped:
-        err.print(f"skipped: {message}", style="yellow", markup=False, soft_wrap=True)
-    if dataset.merged:
-        err.print(f"{dataset.merged} repeated questions are asked once", style="yellow")
-    return dataset
+class EngineName(str, Enum):
+    """The engines."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of every command that puts many questions to a model."""
+
+    model: ModelOption = "local"
+    model_path: ModelPathOption = None
+    concurrency: Annotated[int, typer.Option(min=1, help="Questions under way at a time.")] = 4
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="Where the work is done: this process (local), or workers, here or elsewhere (ray)."),
+    ] = EngineName.LOCAL
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=str(_WORKERS),
+            help="With --engine ray: worker processes in all; --concurrency counts for each.",
+        ),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="With --engine ray: a running cluster, as auto or HOST:PORT; without it Ray is started here.",
+        ),
+    ] = None
+    max_tokens_total: Annotated[
+        int | None, typer.Option(min=1, help="Stop once this run has taken so many input and output tokens.")
+    ] = None
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Stop once this run has cost so many US dollars, at list price.")
+    ] = None
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often a call that the provider refused is tried again.")
+    ] = 4
+    as_json: JsonOption = False
+
+    def __post_init__(self) -> None:
+        given = {"--workers": self.workers, "--ray-address": self.ray_address}
+        names = " and ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+        if self.engine is EngineName.LOCAL and names:
+            raise InvalidValueError(
+                f"{names} is for workers of a Ray cluster; add --engine ray, or leave it out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions(RunOptions):
+    """The options of every command that measures a model on questions with known answers."""
+
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            show_default=False,
+            help="Questions with answers: a .jsonl or .csv file, a reasoning-gym task "
+            "(gsm_symbolic:200:seed=7), or a Hugging Face dataset (hf:openai/gsm8k:main:test). START:STOP in "
+            "brackets takes a slice.",
+        ),
+    ]
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first questions.")] = None
+    answer_format: Annotated[
+        bool, typer.Option("--answer-format", help="Ask for the answer in double brackets, as the paper does.")
+    ] = False
+    skip_malformed: Annotated[
+        bool, typer.Option("--skip-malformed", help="Leave malformed entries out instead of stopping.")
+    ] = False
+    grader: Annotated[
+        str, typer.Option(help="auto, numeric, choice, exact, math, gym, judge, or module:function.")
+    ] = "auto"
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model that grades; implies --grader judge. Forms as for --model."),
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Sampling temperature; the model's own by default.")
+    ] = None
+    max_tokens: Annotated[int, typer.Option(min=1, help="Output limit of every answer, in tokens.")] = 1024
+    results: Annotated[
+        Path, typer.Option("--out", "-o", help="Results file; a run that was stopped goes on in it.")
+    ] = Path("run.sqlite")
+
+    def open_data(self, source: str | None = None) -> Dataset:
+        """Read the questions, and say what was left out.
+
+        Args:
+            source: Other questions, read in the same way; None for the command's own.
+        """
+        dataset = load_dataset(
+            self.data if source is None else source,
+            limit=self.limit,
+            on_error="skip" if self.skip_malformed else "stop",
+            instruction=ANSWER_FORMAT if self.answer_format else "",
+        )
+        for message in dataset.skipped:
+            err.print(f"skipped: {message}", style="yellow", markup=False, soft_wrap=True)
+        if dataset.merged:
+            err.print(f"{dataset.merged} repeated questions are asked once", style="yellow")
+        return dataset
+
+
+def with_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command that names the fields of its parameter ``options`` as options of its own.
+
+    Args:
+        command: A function whose parameter ``options`` is annotated with `RunOptions` or a subclass.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    parameters = dict(signature.parameters)
+    kind = parameters.pop("options").annotation
+    hints = get_type_hints(kind, include_extras=True)
+    shared = {
+        one.name: inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(kind, one.name, inspect.Parameter.empty),
+            annotation=hints[one.name],
+        )
+        for one in fields(kind)
+    }
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> T:
+        options = kind(**{name: arguments.pop(name) for name in shared})
+        return command(options=options, **arguments)
+
+    everything = {**{name: one.replace(kind=one.KEYWORD_ONLY) for name, one in parameters.items()}, **shared}
+    run.__signature__ = signature.replace(parameters=list(everything.values()))  # type: ignore[attr-defined]
+    return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The model that answers and the one that judges, as one call; picklable as its parts are."""
+
+    client: Call
+    judge: Call | None = None
+
+    def __call__(self, call: ModelCall) -> ModelReply:
+        """Answer one call with the model that it is for."""
+        return self.judge(call) if call.role == "judge" and self.judge is not None else self.client(call)
 
 
 @dataclass(frozen=True, slots=True)
 class Worked(Generic[R]):
     """How a run ended."""
 
-    results: list[R]
+    results: list[R] = field(default_factory=list)
     """Everything that is finished, by this run or an earlier one."""
-    failed: list[Done[R]]
+    failed: list[Done[R]] = field(default_factory=list)
     """The questions that failed."""
-    spent: Spent
-    """What this run took."""
-    ended: BaseException | None = None
-    """What ended the run before all was done."""
+    ended: list[BaseException] = field(default_factory=list)
+    """What ended the run before all was done; empty when nothing did."""
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the JSON output of every measuring command says about a run."""
-        return {
-            "finished": len(self.results),
-            "failed": [
-                {"question": one.question.id, "error": f"{type(one.error).__name__}: {one.error}"}
-                for one in self.failed
-            ],
-            "spent": self.spent.model_dump(mode="json"),
-        }
+    def leave(self) -> None:
+        """End the command with the exit status that suits the run; return when everything is answered.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """Where jobs are worked on: a model, a results file, and how many questions at a time."""
-
-    client: ChatClient
-    store: Store
-    concurrency: int
-    judge: ChatClient | None = None
-    where: Where = field(default_factory=Where)
-
-    def work(
-        self, jobs: Sequence[Job[R]], *, calls: int, tokens: int, note: Callable[[Sequence[R]], str]
-    ) -> Worked[R]:
-        """Say what jobs may take, run them under a progress bar, and say what they took.
-
-        Args:
-            jobs: What to do.
-            calls: Most calls of one question.
-            tokens: Most output tokens of one call.
-            note: A few words on the results so far.
+        Raises:
+            Exit: A limit, Ctrl-C or a failed question.
+            Exception: Whatever else ended the run.
         """
-        todo = sum(job.key not in self.store for job in jobs)
-        tell_bound(
-            todo, len(jobs), calls=todo * calls, tokens=todo * calls * tokens, judged=self.judge is not None
+        for ended in self.ended:
+            if isinstance(ended, KeyboardInterrupt):
+                err.print("stopped; the same command goes on where it was", style="yellow")
+                raise typer.Exit(INTERRUPTED)
+            if isinstance(ended, SpendingLimitError):
+                err.print(f"stopped: {ended}; the same command goes on where it was", style="yellow")
+                raise typer.Exit(LIMITED)
+            raise ended
+        if self.failed:
+            raise typer.Exit(FAILED)
+
+
+class Measuring:
+    """What a measuring command works with: the models, the grader, the results file, the engine, the limits.
+
+    Opening it makes no call. Use it as a context manager: it closes the results file.
+
+    Args:
+        options: The command's options.
+        store: The results file, where the command has it open already; None opens the one in the options.
+        priced: Whether to look the model's price up, also without a cost limit.
+
+    Raises:
+        InvalidValueError: A cost limit without a known price, or an invalid model.
+    """
+
+    def __init__(self, options: RunOptions, *, store: Store | None = None, priced: bool = False) -> None:
+        self.options = options
+        self._opened = ExitStack()
+        self._store = store
+        self._path = getattr(options, "results", Path("run.sqlite"))
+        self.client = ChatClient.open(options.model, model_path=options.model_path, max_retries=options.retries)
+        self.judge: ChatClient | None = None
+        self.grader: str | Grader = "auto"
+        if isinstance(options, MeasuringOptions):
+            self.grader = options.grader
+            if options.judge is not None:
+                self.judge = ChatClient.open(options.judge)
+            elif options.grader == "judge":
+                self.judge = self.client
+            if self.judge is not None:
+                self.grader = Judge(name=f"judge {self.judge.model}")
+        limited = options.max_cost is not None
+        self.price = list_price(self.client.model, self.client.address) if priced or limited else None
+        self.account = Account(max_tokens=options.max_tokens_total, max_cost=options.max_cost, price=self.price)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    @property
+    def store(self) -> Store:
+        """The results file; opened, and made, when it is first used."""
+        if self._store is None:
+            self._store = self._opened.enter_context(Store(self._path))
+        return self._store
+
+    @property
+    def temperature(self) -> float | None:
+        """The sampling temperature that was asked for, else the model's own."""
+        asked = getattr(self.options, "temperature", None)
+        return self.client.temperature if asked is None else asked
+
+    def engine(self) -> Engine:
+        """Return where flows run, with every call on the account."""
+        options, models = self.options, Models(client=self.client, judge=self.judge)
+        if options.engine is EngineName.LOCAL:
+            return LocalEngine(self.account.paying(models), concurrency=options.concurrency)
+        return RayEngine(
+            models,
+            workers=options.workers or _WORKERS,
+            concurrency=options.concurrency,
+            address=options.ray_address,
+            on_call=self.account.book,
         )
-        return self.drive(jobs, note=note)
 
-    def drive(
-        self,
-        jobs: Sequence[Job[R]],
-        *,
-        note: Callable[[Sequence[R]], str],
-        things: str = "questions",
-        limited: Callable[[Call], Call] = lambda call: call,
-        ending: tuple[type[BaseException], ...] = (),
-    ) -> Worked[R]:
-        """Run jobs under a progress bar, and say what they took.
-
-        Args:
-            jobs: What to do.
-            note: A few words on the results so far.
-            things: What the jobs are.
-            limited: Puts a limit around the call that answers.
-            ending: What may end the run early and still leave what there is; all else is raised.
-        """
-        models = Models(client=self.client, judge=self.judge)
-        engine, meter = self.where.open(models, concurrency=self.concurrency, limited=limited)
-        began = time.monotonic()
-        results: list[R] = []
-        failed: list[Done[R]] = []
-        ended: BaseException | None = None
-        running = run_jobs(
-            jobs,
-            self.store,
-            engine,
-            model=self.client.model,
-            judge=None if self.judge is None else self.judge.model,
-            on_progress=lambda standing, _: show(standing, lambda: note(results)),
-        )
-        try:
-            with (
-                self.where.stdout_kept(),
-                interruptible(),
-                closing(running),
-                progress_shown(len(jobs), things) as show,
-            ):
-                for done in running:
-                    if done.result is None:
-                        failed.append(done)
-                    else:
-                        results.append(done.result)
-        except ending as exc:
-            ended = exc
-        tell_spent(meter.spent, time.monotonic() - began)
-        _tell_failures(failed, things)
-        return Worked(results, failed, meter.spent, ended)
-
-    def record(self, command: str, dataset: Dataset, settings: Asking, grader: str | Grader) -> None:
+    def record(self, command: str, dataset: Dataset, **facts: Any) -> None:
         """Write down what this run is about to do, and its questions with their answers."""
         for question in dataset.questions:
             key = f"question {question.id}"
@@ -203,56 +328,137 @@ class Bench:
             data=dataset.source,
             digest=dataset.digest,
             questions=[question.id for question in dataset.questions],
-            settings=settings.model_dump(mode="json"),
-            grader=grader_name(grader),
+            grader=grader_name(self.grader),
+            **facts,
+        )
+
+    def benchmark(
+        self, dataset: Dataset, methods: Sequence[Method], sampling: Sampling
+    ) -> tuple[list[Job[Attempt]], Plan]:
+        """Write a benchmark down and return its jobs, so that ``tale report`` shows it.
+
+        Args:
+            dataset: The questions.
+            methods: What is compared.
+            sampling: Sampling of every answer.
+        """
+        client = self.client
+        jobs = bench_jobs(dataset, methods, model=client.model, sampling=sampling, grader=self.grader)
+        plan = Plan.of(
+            dataset,
+            methods,
+            model=client.model,
+            sampling=sampling,
+            grader=grader_name(self.grader),
+            address=getattr(client, "address", ""),
+            version=__version__,
+        )
+        described = plan.model_dump(mode="json")
+        self.store.begin_run(command=COMMAND, model=client.model, data=dataset.source, plan=described)
+        return jobs, plan
+
+    def work(
+        self, jobs: Sequence[Job[R]], *, cap: int, note: Callable[[Sequence[R]], str], things: str = "questions"
+    ) -> Worked[R]:
+        """Say what jobs may take, run them, and say what they took.
+
+        Args:
+            jobs: What to do.
+            cap: Output limit of one call, in tokens.
+            note: A few words on the results so far.
+            things: What the jobs are.
+        """
+        todo = [job for job in jobs if job.key not in self.store]
+        self.tell_bound(len(todo), len(jobs), calls=sum(job.most_calls for job in todo), cap=cap, things=things)
+        worked = self.drive(jobs, note=note, things=things)
+        self.tell_spent()
+        tell_failures(worked.failed, things)
+        return worked
+
+    def drive(
+        self, jobs: Sequence[Job[R]], *, note: Callable[[Sequence[R]], str], things: str = "questions"
+    ) -> Worked[R]:
+        """Run jobs under a progress bar; what ends the run early is in the result, but for a broken store."""
+        worked: Worked[R] = Worked()
+        running = run_jobs(
+            jobs,
+            self.store,
+            self.engine(),
+            model=self.client.model,
+            judge=None if self.judge is None else self.judge.model,
+            on_progress=lambda standing, _: show(standing, lambda: note(worked.results)),
+        )
+        try:
+            with (
+                self.stdout_kept(),
+                interruptible(),
+                closing(running),
+                progress_shown(len(jobs), things) as show,
+            ):
+                for done in running:
+                    if done.result is None:
+                        worked.failed.append(done)
+                    else:
+                        worked.results.append(done.result)
+        except StoreError:
+            raise
+        except (KeyboardInterrupt, Exception) as exc:  # noqa: BLE001  # `Worked.leave` raises it, after the report
+            worked.ended.append(exc)
+        return worked
+
+    @contextmanager
+    def stdout_kept(self) -> Iterator[None]:
+        """Keep stdout for results: Ray tells there, from a thread of its own, that a worker has died."""
+        with ExitStack() as kept:
+            if self.options.engine is EngineName.RAY:
+                kept.enter_context(redirect_stdout(sys.stderr))
+            yield
+
+    def facts(self, worked: Worked[Any]) -> dict[str, Any]:
+        """Return what the JSON output of every measuring command says about a run."""
+        return {
+            "finished": len(worked.results),
+            "failed": [
+                {"question": one.question.id, "error": f"{type(one.error).__name__}: {one.error}"}
+                for one in worked.failed
+            ],
+            "spent": self.account.spent,
+        }
+
+    def tell_bound(self, todo: int, total: int, *, calls: int, cap: int, things: str = "questions") -> None:
+        """Print, before a run, the most that it can take.
+
+        Args:
+            todo: What is not finished yet.
+            total: Everything.
+            calls: Calls, at most; judging comes on top.
+            cap: Output limit of one call, in tokens.
+            things: What is counted: questions, answers, ...
+        """
+        known = f"; {total - todo} of {total} are finished already" if todo < total else ""
+        judging = f", and {calls:,} short calls to judge the answers" if self.judge is not None else ""
+        err.print(
+            f"at most {calls:,} calls and {calls * cap:,} output tokens for {todo:,} {things}{judging}{known}",
+            soft_wrap=True,
+        )
+        if self.price is not None and todo:
+            bound = self.price(Usage(output_tokens=calls * cap))
+            err.print(f"at most ${bound:,.2f} for these output tokens at list price; the prompts come on top")
+
+    def tell_spent(self) -> None:
+        """Print what the run took."""
+        spent, seconds = self.account.spent, time.monotonic() - self._began
+        counted = f"; {spent['estimated']} calls counted by a tokenizer" if spent["estimated"] else ""
+        failed = f", {spent['failed']} more failed" if spent["failed"] else ""
+        err.print(
+            f"took {spent['calls']:,} calls{failed}; {spent['input_tokens']:,} input and "
+            f"{spent['output_tokens']:,} output tokens in {seconds:,.0f} seconds{counted}",
+            soft_wrap=True,
         )
 
 
-def open_judge(grader: str, judge: str | None, client: ChatClient) -> ChatClient | None:
-    """Return the model that grades, if one does: the one named, or else the model that answers."""
-    if judge is not None:
-        return ChatClient.open(judge)
-    return client if grader == "judge" else None
-
-
-def choose_grader(name: str, judge: ChatClient | None) -> str | Grader:
-    """Return the grader to use: a judging model, where there is one."""
-    return name if judge is None else Judge(name=f"judge {judge.model}")
-
-
-def tell_bound(
-    todo: int, total: int, *, calls: int, tokens: int, judged: bool = False, things: str = "questions"
-) -> None:
-    """Print, before a run, the most that it can take.
-
-    Args:
-        todo: Questions that are not finished yet.
-        total: All questions.
-        calls: Calls, at most.
-        tokens: Output tokens, at most.
-        judged: Whether a model grades every answer, which comes on top.
-        things: What is done: questions, answers, ...
-    """
-    known = f"; {total - todo} of {total} are finished already" if todo < total else ""
-    judging = f", and {calls:,} short calls to judge the answers" if judged else ""
-    err.print(
-        f"at most {calls:,} calls and {tokens:,} output tokens for {todo:,} {things}{judging}{known}",
-        soft_wrap=True,
-    )
-
-
-def tell_spent(spent: Spent, seconds: float) -> None:
-    """Print, after a run, what it took."""
-    counted = f"; {spent.estimated} calls counted by a tokenizer" if spent.estimated else ""
-    failed = f", {spent.failed} more failed" if spent.failed else ""
-    err.print(
-        f"took {spent.calls:,} calls{failed}; {spent.input_tokens:,} input and {spent.output_tokens:,} output "
-        f"tokens in {seconds:,.0f} seconds{counted}",
-        soft_wrap=True,
-    )
-
-
-def _tell_failures(failed: Sequence[Done[Any]], things: str) -> None:
+def tell_failures(failed: Sequence[Done[Any]], things: str) -> None:
+    """Print which questions failed, and that they can be retried."""
     for done in failed:
         words = f"failed: {done.question.question[:60]!r}: {type(done.error).__name__}: {done.error}"
         err.print(words, style="red", markup=False, soft_wrap=True)
@@ -260,9 +466,50 @@ def _tell_failures(failed: Sequence[Done[Any]], things: str) -> None:
         err.print(f"{len(failed)} {things} failed; run the same command again to retry them", style="red")
 
 
+def fitted_elsewhere(path: Path, *datasets: Dataset) -> RegressionEstimator:
+    """Open an estimator that was fitted on none of the questions that it is to be measured on.
+
+    Raises:
+        DataError: It was fitted on some of them.
+    """
+    found = RegressionEstimator.load(path)
+    for dataset in datasets:
+        known = [one.id for one in dataset.questions if found.trained_on(one.question)]
+        if known:
+            raise DataError(
+                f"{path} was fitted on {len(known)} of the {len(dataset)} questions of {dataset.source} "
+                f"({known[0]!r}, ...): it would be tested on what it has seen; name other questions, or an "
+                "estimator fitted elsewhere"
+            )
+    return found
+
+
+def right_so_far(attempts: Sequence[Attempt]) -> str:
+    """Return a few words on the answers of several methods."""
+    right = sum(one.correct for one in attempts) / max(1, len(attempts))
+    return f"{right:.0%} right over all methods"
+
+
+def numbers(text: str, kind: Callable[[str], T]) -> list[T]:
+    """Read numbers separated by commas.
+
+    Args:
+        text: What the user wrote.
+        kind: ``int`` or ``float``.
+
+    Raises:
+        InvalidValueError: Something between the commas is no such number.
+    """
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError as exc:
+        what = "whole numbers" if kind is int else "numbers"
+        raise InvalidValueError(f"expected {what} separated by commas, got {text!r}") from exc
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Say on Ctrl-C what is waited for, and let a second Ctrl-C end the process at once: nothing is lost."""
+    """Say on Ctrl-C what is waited for; a second Ctrl-C ends the process at once. Finished calls are kept."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -290,7 +537,7 @@ def progress_shown(
         things: What they are.
 
     Returns:
-        A function to be told where the run stands; what makes a few words on it is called now and then.
+        A function to call with the progress, and with a function that describes it, called now and then.
     """
     bar = Progress(
         TextColumn("{task.description}"),

@@ -11,7 +11,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tale_core.errors import InvalidValueError
 from tale_core.files import replace_file
 from tale_lab.bench.report import report_of, to_json, to_markdown, write_page
 from tale_lab.bench.report.assembly import check_published, published_cells
@@ -23,16 +22,30 @@ from tale_lab.bench.report.wording import (
     shown_columns,
     spending_lines,
 )
-from tale_lab.cli._shared import err, out, print_json
+from tale_lab.cli._shared import check_writable, err, out, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tale_lab.bench.report import PublishedRow, Reported, View
 
+_LEAST_MARGIN = 0.5
+
+
+def _in_points(margin: float) -> float:
+    if 0 < margin < _LEAST_MARGIN:
+        raise typer.BadParameter(f"is in percentage points: got {margin:g}; for 3% of the questions write 3")
+    return margin
+
+
 MarginOption: TypeAlias = Annotated[
     float,
-    typer.Option(min=0, max=99, help="Points of accuracy that a method may lose and still count as no worse."),
+    typer.Option(
+        min=0,
+        max=99,
+        callback=_in_points,
+        help="Percentage points of accuracy that a method may lose and still be no worse.",
+    ),
 ]
 AsOption: TypeAlias = Annotated[
     str | None,
@@ -75,9 +88,7 @@ class Wanted:
         """
         if self.layout is not None:
             check_published(self.layout)
-        for path in (self.html, self.markdown):
-            if path is not None and not path.resolve().parent.is_dir():
-                raise InvalidValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+        check_writable(self.html, self.markdown)
 
 
 def show_report(views: Sequence[View], wanted: Wanted, *, facts: dict[str, Any] | None = None) -> None:

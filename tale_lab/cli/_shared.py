@@ -10,6 +10,7 @@ import errno
 import functools
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import typer
 from rich.console import Console
 
-from tale_core.errors import TaleError
+from tale_core.errors import InvalidValueError, TaleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,22 @@ CalibrationOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Fail before the first call where a file could not be written after the last one.
+
+    Raises:
+        InvalidValueError: The folder of a path is missing, or neither it nor the file can be written.
+    """
+    for path in filter(None, paths):
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise InvalidValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+        if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+            raise InvalidValueError(
+                f"cannot write {str(path)!r}: name a file in a folder that you may write to"
+            )
 
 
 def print_json(data: Any) -> None:

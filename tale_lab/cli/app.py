@@ -30,7 +30,13 @@ COMMANDS = (
 )
 """Each is a function of this name in a module of this name, in this package."""
 
-_FORMER = {"profile": "calibration", "style": "strategy", "styles": "strategies"}
+_FORMER = {
+    "profile": "calibration",
+    "style": "strategy",
+    "styles": "strategies",
+    "second-try": "retry",
+    "no-second-try": "no-retry",
+}
 
 
 class LazyGroup(TyperGroup):

@@ -12,10 +12,9 @@ from rich.table import Table
 from tale_core.errors import InvalidValueError
 from tale_core.estimators import RegressionEstimator, ZeroShotEstimator
 from tale_core.estimators.training import PAPER_IN_RANGE
-from tale_core.models.client import ChatClient
 from tale_core.types import Estimate
-from tale_lab.cli._measuring import Bench, ConcurrencyOption
-from tale_lab.cli._shared import JsonOption, ModelOption, ModelPathOption, err, out, print_json
+from tale_lab.cli._measuring import Measuring, RunOptions, with_options
+from tale_lab.cli._shared import check_writable, err, out, print_json
 from tale_lab.questions.datasets import Question
 from tale_lab.results.store import Store, result_key
 from tale_lab.runs.runner import Job
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from tale_core.search.budget_search import SearchTrace
 
 
+@with_options
 def fit(
+    options: RunOptions,
     results: Annotated[
         Path, typer.Argument(metavar="RESULTS", show_default=False, help="Results file of tale search.")
     ],
@@ -46,29 +47,23 @@ def fit(
         bool,
         typer.Option("--zero-shot", help="Ask the model for its own estimates too, and score them beside."),
     ] = False,
-    model: ModelOption = "local",
-    model_path: ModelPathOption = None,
-    concurrency: ConcurrencyOption = 4,
-    as_json: JsonOption = False,
 ) -> None:
     """Fit an estimator that predicts budgets without a model call, and say how good it is.
 
     Learns from the budgets that tale search found. The scores are cross-validated: every question is predicted
     by an estimator that has not seen it. Needs no model, unless asked for the zero-shot estimates.
     """
+    check_writable(written)
     estimator = RegressionEstimator(quantile=quantile)
     with Store(results, must_exist=True) as store:
         traces = [one for one in store.traces() if _wanted(one, searched, strategy)]
         if not traces:
             raise InvalidValueError(_nothing(results, searched, strategy))
-        guesses = None
-        if zero_shot:
-            client = ChatClient.open(model, model_path=model_path)
-            guesses = _zero_shot(traces, Bench(client=client, store=store, concurrency=concurrency))
+        guesses = _zero_shot(traces, Measuring(options, store=store)) if zero_shot else None
     with err.status("fitting"):
         estimator.fit(traces, zero_shot=guesses)
     estimator.save(written)
-    if as_json:
+    if options.as_json:
         facts = estimator.facts.model_dump(mode="json", exclude={"digests"})
         print_json({**facts, "results": str(results), "written": str(written)})
     else:
@@ -90,16 +85,18 @@ def _nothing(results: Path, model: str | None, strategy: str | None) -> str:
     return f"{results} holds no finished search{which}; make some with: tale search DATA --out {results}"
 
 
-def _zero_shot(traces: Sequence[SearchTrace], bench: Bench) -> dict[str, int | None]:
+def _zero_shot(traces: Sequence[SearchTrace], measuring: Measuring) -> dict[str, int | None]:
     """Ask for the estimate of every question that has a budget; what was asked before is in the file."""
     jobs = {
-        trace.question: _estimate_job(trace.question, trace.chosen, bench.client.model)
+        trace.question: _estimate_job(trace.question, trace.chosen, measuring.client.model)
         for trace in traces
         if trace.chosen is not None
     }
-    estimator = ZeroShotEstimator()
-    bench.work(list(jobs.values()), calls=1, tokens=estimator.max_tokens, note=_so_far)
-    found = {question: bench.store.get(job.key, Estimate) for question, job in jobs.items()}
+    cap = ZeroShotEstimator().max_tokens
+    worked = measuring.work(list(jobs.values()), cap=cap, note=lambda some: f"{len(some)} estimates")
+    if worked.ended:
+        worked.leave()
+    found = {question: measuring.store.get(job.key, Estimate) for question, job in jobs.items()}
     return {question: one.tokens for question, one in found.items() if one is not None}
 
 
@@ -112,10 +109,6 @@ def _estimate_job(question: str, budget: int, model: str) -> Job[Estimate]:
         record=Estimate,
         flow=partial(ZeroShotEstimator().estimate, question),
     )
-
-
-def _so_far(estimates: Sequence[Estimate]) -> str:
-    return f"{len(estimates)} estimates"
 
 
 def _print(facts: FitFacts) -> None:

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from tale_core.models.client import ChatClient
 from tale_core.search.budget_search import SearchSettings
-from tale_lab.cli._engines import EngineName, EngineOption, RayAddressOption, Where, WorkersOption
 from tale_lab.cli._measuring import (
-    Bench,
-    ConcurrencyOption,
-    DataArgument,
-    FormatOption,
-    GraderOption,
-    JudgeOption,
-    LimitOption,
-    MaxTokensOption,
-    OutOption,
+    Measuring,
+    MeasuringOptions,
     SamplesOption,
-    SkipOption,
     StrategyOption,
-    TemperatureOption,
-    choose_grader,
-    open_data,
-    open_judge,
+    with_options,
 )
-from tale_lab.cli._shared import FAILED, JsonOption, ModelOption, ModelPathOption, err, out, print_json
-from tale_lab.results.store import Store
-from tale_lab.runs.searching import SearchCost, SearchSummary, search_jobs
+from tale_lab.cli._shared import err, out, print_json
+from tale_lab.runs.searching import SearchSummary, search_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,75 +26,58 @@ if TYPE_CHECKING:
 
 
 class Method(str, Enum):
-    """The two strategies of the search."""
+    """The two algorithms of the search."""
 
     HALVING = "halving"
     BISECT = "bisect"
 
 
+@with_options
 def search(
-    data: DataArgument,
+    options: MeasuringOptions,
     *,
-    model: ModelOption = "local",
-    model_path: ModelPathOption = None,
     strategy: StrategyOption = "tale",
     method: Annotated[
         Method, typer.Option(help="halving is the published algorithm; bisect narrows from both ends.")
     ] = Method.BISECT,
     samples: SamplesOption = 1,
-    max_calls: Annotated[int, typer.Option(min=2, help="Most answers a question.")] = 40,
+    max_calls: Annotated[int, typer.Option(min=2, help="Most answers per question.")] = 40,
     precision: Annotated[
         float, typer.Option(help="Smallest step of bisect, as a share of the budget, between 0 and 1.")
     ] = 0.1,
-    temperature: TemperatureOption = None,
-    max_tokens: MaxTokensOption = 1024,
-    grader: GraderOption = "auto",
-    judge: JudgeOption = None,
-    concurrency: ConcurrencyOption = 4,
-    engine: EngineOption = EngineName.LOCAL,
-    workers: WorkersOption = None,
-    ray_address: RayAddressOption = None,
-    limit: LimitOption = None,
-    results: OutOption = Path("run.sqlite"),
-    skip_malformed: SkipOption = False,
-    answer_format: FormatOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Find the smallest budget of each question that keeps its answer and costs fewer tokens.
 
     Needs questions whose answers are known. Results arrive in a SQLite file as they come; stopped at any
     moment, the same command goes on where it was.
     """
-    where = Where(engine=engine, workers=workers, address=ray_address)
-    dataset = open_data(data, limit=limit, skip=skip_malformed, answer_format=answer_format)
-    client = ChatClient.open(model, model_path=model_path)
-    judging = open_judge(grader, judge, client)
-    grading = choose_grader(grader, judging)
-    settings = SearchSettings(
-        method=method.value,
-        strategy=strategy,
-        samples=samples,
-        max_calls=max_calls,
-        precision=precision,
-        temperature=client.temperature if temperature is None else temperature,
-        max_tokens=max_tokens,
-    )
-    jobs = search_jobs(dataset, settings, model=client.model, grader=grading)
-    with Store(results) as store:
-        bench = Bench(client=client, judge=judging, store=store, concurrency=concurrency, where=where)
-        bench.record("search", dataset, settings, grading)
-        each = SearchCost.bound(1, settings).calls
-        worked = bench.work(jobs, calls=each, tokens=max_tokens, note=_so_far)
+    dataset = options.open_data()
+    with Measuring(options) as measuring:
+        settings = SearchSettings(
+            method=method.value,
+            strategy=strategy,
+            samples=samples,
+            max_calls=max_calls,
+            precision=precision,
+            temperature=measuring.temperature,
+            max_tokens=options.max_tokens,
+        )
+        model = measuring.client.model
+        jobs = search_jobs(dataset, settings, model=model, grader=measuring.grader)
+        measuring.record("search", dataset, settings=settings.model_dump(mode="json"))
+        worked = measuring.work(jobs, cap=options.max_tokens, note=_so_far)
+    if not worked.results:
+        worked.leave()
     summary = SearchSummary.of(worked.results)
-    if as_json:
-        facts = {"data": dataset.source, "model": client.model, "settings": settings.model_dump(mode="json")}
+    if options.as_json:
+        facts = {"data": dataset.source, "model": model, "settings": settings.model_dump(mode="json")}
         found = summary.model_dump(mode="json") | {"saved": summary.saved}
-        print_json({**facts, "summary": found, **worked.facts(), "results": str(results)})
+        results = str(options.results)
+        print_json({**facts, "summary": found, **measuring.facts(worked), "results": results})
     else:
-        out.print(_table(summary, f"{client.model} on {dataset.source}"))
-        err.print(f"every answer is in {results}")
-    if worked.failed:
-        raise typer.Exit(FAILED)
+        out.print(_table(summary, f"{model} on {dataset.source}"))
+        err.print(f"every answer is in {options.results}")
+    worked.leave()
 
 
 def _so_far(traces: Sequence[SearchTrace]) -> str:

@@ -7,7 +7,7 @@ on the same questions (arXiv 2412.18547, section 3.2 and figure 2).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,7 @@ from tale_core.search.curves import BudgetRange, Point, Probe, cheapest_window, 
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.statistics import Interval, difference_interval, mean_interval, wilson_interval
 from tale_core.types import Flow, Record
-from tale_lab.questions.graders import get_grader, grader_name
-from tale_lab.results.store import result_key
-from tale_lab.runs.runner import Job
+from tale_lab.runs.runner import graded_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from tale_core.types import Grade
     from tale_lab.questions.datasets import Dataset, Question
     from tale_lab.questions.graders import Grader
+    from tale_lab.runs.runner import Job
 
 BARE_SHARE = 0.1
 """An answer with less than this share of the question's vanilla tokens is bare: the reasoning collapsed."""
@@ -108,7 +107,7 @@ def measure_elasticity(
 def elasticity_jobs(
     dataset: Dataset, settings: ElasticitySettings, *, model: str, grader: str | Grader = "auto"
 ) -> list[Job[Measurement]]:
-    """Return one measurement a question, ready for `tale_core.evaluation.run_jobs`.
+    """Return one measurement a question, ready for `tale_lab.runs.runner.run_jobs`.
 
     Args:
         dataset: The questions.
@@ -121,42 +120,20 @@ def elasticity_jobs(
         InvalidValueError: The strategy carries no budget.
     """
     check_budgeted(get_strategy(settings.strategy))
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # what cannot be graded fails here, once
-    return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measuring:
-    """Makes the measurement of one question; picklable, so that it can be made in another process."""
-
-    question: Question
-    """The question."""
-    settings: ElasticitySettings
-    """The grid, and how to ask."""
-    grader: str | Grader
-    """How to grade: a name or a grader."""
-
-    def __call__(self) -> Flow[Measurement]:
-        """Return the measurement."""
-        question = self.question
-        grade = get_grader(self.grader)(question)
-        return measure_elasticity(question.question, grade, self.settings, question_id=question.id)
-
-
-def _job(
-    question: Question, settings: ElasticitySettings, *, model: str, grader: str | Grader
-) -> Job[Measurement]:
-    key = result_key(
+    return graded_jobs(
+        dataset,
+        partial(_measure, settings=settings),
         kind="elasticity",
-        question=question.id,
+        record=Measurement,
+        settings=settings,
         model=model,
-        settings=settings.model_dump(mode="json"),
-        grader=grader_name(grader),
+        grader=grader,
+        most_calls=settings.calls,
     )
-    flow = Measuring(question=question, settings=settings, grader=grader)
-    return Job(question=question, key=key, kind="elasticity", record=Measurement, flow=flow)
+
+
+def _measure(question: Question, grade: Grade, *, settings: ElasticitySettings) -> Flow[Measurement]:
+    return measure_elasticity(question.question, grade, settings, question_id=question.id)
 
 
 class CurvePoint(Record):

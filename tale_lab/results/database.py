@@ -198,7 +198,7 @@ class Database:
 def _address(path: str) -> str:
     """Return the URI under which a file is opened for reading only."""
     file = Path(path).resolve()
-    # Readers of a file that somebody writes need the files beside it, which they make if need be. Where they
-    # cannot, nobody else can either: then the file does not change.
+    # Readers of a file that is being written need the files beside it, and make them if necessary. Where they
+    # cannot, no writer can either: then the file does not change.
     unchanging = not os.access(file.parent, os.W_OK) and not Path(f"{file}-wal").exists()
     return f"{file.as_uri()}?mode=ro{'&immutable=1' if unchanging else ''}"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tale_core.errors import StoreError
 from tale_core.flows import observed
 from tale_core.search.budget_search import SearchTrace
-from tale_core.types import Flow, ModelCall, ModelReply, Record, Role, T
+from tale_core.types import Flow, ModelCall, ModelReply, Record, T
 from tale_lab.results.database import Database
 
 if TYPE_CHECKING:
@@ -38,23 +38,6 @@ _COLUMNS = {
 """What is written into each table, in this order; rows number themselves."""
 
 
-class StoredCall(Record):
-    """One finished call; the prompt itself is not kept, only its digest."""
-
-    model: str
-    """The model as the caller named it."""
-    role: Role
-    """What the call was for."""
-    budget: int | None
-    """The budget that the prompt named, in output tokens."""
-    sample: int
-    """Which of several independent answers it is."""
-    prompt_digest: str
-    """SHA-256 of the messages."""
-    reply: ModelReply
-    """The answer, with its usage."""
-
-
 class Store:
     """A results file; safe under threads, and readable while another process writes it.
 
@@ -72,8 +55,8 @@ class Store:
         >>> store = Store(":memory:")
         >>> flow = search_budget("3 + 4?", lambda text: "7" in text, method="halving")
         >>> trace = run(store.remember(flow, model="m"), ScriptedModel("it is 7", "7"))
-        >>> [call.budget for call in store.calls()]
-        [None, 1]
+        >>> store.calls
+        2
     """
 
     def __init__(self, path: str | Path, *, must_exist: bool = False, read_only: bool = False) -> None:
@@ -136,18 +119,10 @@ class Store:
             reply.model_dump_json(),
         )
 
-    def calls(self) -> Iterator[StoredCall]:
-        """Yield every finished call, in the order in which they were kept."""
-        for page in self._db.pages("model, role, budget, sample, prompt_digest, reply", "calls"):
-            for model, role, budget, sample, digest, reply in page:
-                yield StoredCall(
-                    model=model,
-                    role=role,
-                    budget=budget,
-                    sample=sample,
-                    prompt_digest=digest.hex(),
-                    reply=self._parsed(ModelReply, reply),
-                )
+    @property
+    def calls(self) -> int:
+        """How many answered calls are kept."""
+        return int(self._db.execute("SELECT count(*) FROM calls")[0][0])
 
     def put(self, key: str, kind: str, content: Record, *, model: str, question_id: str) -> None:
         """Keep one finished result, in place of an earlier one under the same key.

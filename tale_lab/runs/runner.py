@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-from pydantic import Field
 
 from tale_core.errors import SpendingLimitError, StoreError
 from tale_core.types import Record
+from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.results.store import result_key
 from tale_lab.runs.engines import Engine, LocalEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tale_core.types import Call, Flow
-    from tale_lab.questions.datasets import Question
+    from tale_core.types import Call, Flow, Grade
+    from tale_lab.questions.datasets import Dataset, Question
+    from tale_lab.questions.graders import Grader
     from tale_lab.results.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -32,7 +33,7 @@ class Job(Generic[R]):
     question: Question
     """The question."""
     key: str
-    """What makes the result what it is; see `tale_core.evaluation.result_key`."""
+    """Identifies the result; see `tale_lab.results.store.result_key`."""
     kind: str
     """What the result is: ``"search"``, ``"elasticity"``, ..."""
     record: type[R]
@@ -41,6 +42,79 @@ class Job(Generic[R]):
     """Makes the flow that leads to the result; picklable where the flow is to run in another process."""
     label: str = ""
     """What works on the question, where one question has several jobs."""
+    most_calls: int = 1
+    """Upper bound of the model calls that it takes, judging not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded(Generic[R]):
+    """Makes the flow of one graded question; picklable, so that another process can make it."""
+
+    begin: Callable[[Question, Grade], Flow[R]]
+    """A function of a module, or a ``partial`` of one."""
+    question: Question
+    grader: str | Grader
+    """The name of a grader, or a picklable grader."""
+
+    def __call__(self) -> Flow[R]:
+        """Return the flow."""
+        return self.begin(self.question, get_grader(self.grader)(self.question))
+
+
+def graded_jobs(
+    dataset: Dataset,
+    begin: Callable[[Question, Grade], Flow[R]],
+    *,
+    kind: str,
+    record: type[R],
+    settings: Record,
+    model: str,
+    grader: str | Grader,
+    most_calls: int,
+) -> list[Job[R]]:
+    """Return one job per question, each kept under a key of question, model, settings and grader.
+
+    Args:
+        dataset: The questions.
+        begin: Starts the flow of one question.
+        kind: What the results are: ``"search"``, ``"elasticity"``, ...
+        record: The class of the results.
+        settings: How each question is worked on.
+        model: Names the model.
+        grader: A grader or its name.
+        most_calls: Upper bound of the model calls per question.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+    """
+    check_gradable(dataset, grader)
+    shared = {
+        "model": model,
+        "settings": settings.model_dump(mode="json"),
+        "grader": grader_name(grader),
+    }
+    return [
+        Job(
+            question=question,
+            key=result_key(kind=kind, question=question.id, **shared),
+            kind=kind,
+            record=record,
+            flow=Graded(begin=begin, question=question, grader=grader),
+            most_calls=most_calls,
+        )
+        for question in dataset.questions
+    ]
+
+
+def check_gradable(dataset: Dataset, grader: str | Grader) -> None:
+    """Read every reference answer once, so that an unreadable one costs no call.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+    """
+    bind = get_grader(grader)
+    for question in dataset.questions:
+        bind(question)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +131,11 @@ class Done(Generic[R]):
     """Whether the result was there before this run."""
 
 
-class Progress(Record):
-    """Where a run stands."""
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a run is."""
 
-    total: int = Field(ge=0)
+    total: int
     """Questions in all."""
     known: int = 0
     """Questions that earlier runs finished."""
@@ -68,6 +143,8 @@ class Progress(Record):
     """Questions that this run finished."""
     failed: int = 0
     """Questions that failed in this run."""
+    failed_in_a_row: int = 0
+    """How many of them failed since the last one that was finished."""
     seconds: float = 0.0
     """Seconds since this run began."""
 
@@ -82,34 +159,16 @@ class Progress(Record):
         worked = self.finished + self.failed
         return (self.total - self.done) * self.seconds / worked if worked else None
 
-
-@dataclass(slots=True)
-class _Tally:
-    total: int
-    known: int = 0
-    finished: int = 0
-    failed: int = 0
-    in_a_row: int = 0
-    began: float = field(default_factory=time.monotonic)
-
     def count(self, done: Done[R]) -> None:
+        """Count how one job ended."""
         if done.known:
             self.known += 1
         elif done.error is None:
             self.finished += 1
-            self.in_a_row = 0
+            self.failed_in_a_row = 0
         else:
             self.failed += 1
-            self.in_a_row += 1
-
-    def progress(self) -> Progress:
-        return Progress(
-            total=self.total,
-            known=self.known,
-            finished=self.finished,
-            failed=self.failed,
-            seconds=time.monotonic() - self.began,
-        )
+            self.failed_in_a_row += 1
 
 
 def run_jobs(
@@ -124,8 +183,8 @@ def run_jobs(
 ) -> Generator[Done[R], None, None]:
     """Work on many questions at a bounded concurrency and yield each as it ends.
 
-    Questions whose result is kept already come first and cost nothing. A question that fails costs only
-    itself and is tried again by the next run.
+    Questions whose result is kept already come first and cost nothing. A question that fails does
+    not affect the others, and the next run retries it.
 
     Args:
         jobs: What to do.
@@ -138,21 +197,24 @@ def run_jobs(
 
     Raises:
         StoreError: The results file cannot be written; what is in it is kept.
-        SpendingLimitError: What may be spent is spent; what is there is kept.
+        SpendingLimitError: The spending limit is reached; what is there is kept.
         EngineError: Flows cannot run where they are to run.
-        Exception: The error of the last of so many questions that failed in a row that the model must be gone.
+        Exception: Many questions failed in a row, so the model is assumed unreachable; the last one's error.
     """
     if not isinstance(engine, Engine):
         engine = LocalEngine(engine, concurrency=concurrency)
-    tally = _Tally(total=len(jobs))
+    progress, began = Progress(total=len(jobs)), time.monotonic()
     # Closed at once when it is left, not when it is collected: the store may be closed by then.
     with closing(_ended(jobs, store, engine, model=model, judge=judge)) as ended:
         for done in ended:
-            tally.count(done)
+            progress.count(done)
             yield done
             if on_progress is not None:
-                on_progress(tally.progress(), done)
-            if done.error is not None and tally.in_a_row >= max(_FAILURES_IN_A_ROW, 2 * engine.concurrency):
+                progress.seconds = time.monotonic() - began
+                on_progress(progress, done)
+            if done.error is not None and progress.failed_in_a_row >= max(
+                _FAILURES_IN_A_ROW, 2 * engine.concurrency
+            ):
                 raise done.error
 
 

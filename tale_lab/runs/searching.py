@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -11,22 +11,21 @@ from pydantic import Field
 
 from tale_core.search.budget_search import SearchSettings, SearchTrace, search_budget
 from tale_core.types import Record
-from tale_lab.questions.graders import get_grader, grader_name
-from tale_lab.results.store import result_key
-from tale_lab.runs.runner import Job
+from tale_lab.runs.runner import graded_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tale_core.types import Flow
+    from tale_core.types import Flow, Grade
     from tale_lab.questions.datasets import Dataset, Question
     from tale_lab.questions.graders import Grader
+    from tale_lab.runs.runner import Job
 
 
 def search_jobs(
     dataset: Dataset, settings: SearchSettings, *, model: str, grader: str | Grader = "auto"
 ) -> list[Job[SearchTrace]]:
-    """Return one search a question, ready for `tale_core.evaluation.run_jobs`.
+    """Return one search a question, ready for `tale_lab.runs.runner.run_jobs`.
 
     Args:
         dataset: The questions.
@@ -36,43 +35,34 @@ def search_jobs(
 
     Raises:
         DataError: The grader cannot read a reference answer.
-        InvalidValueError: The settings cannot be meant, or the strategy carries no budget.
+        InvalidValueError: The settings are invalid, or the strategy carries no budget.
     """
     search_budget("", bool, **settings.model_dump()).close()  # wrong settings fail here, once
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # so does a reference answer that cannot be read
-    return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searching:
-    """Makes the search of one question; picklable, so that it can be made in another process."""
-
-    question: Question
-    """The question."""
-    settings: SearchSettings
-    """How to search."""
-    grader: str | Grader
-    """How to grade: a name or a grader."""
-
-    def __call__(self) -> Flow[SearchTrace]:
-        """Return the search."""
-        grade = get_grader(self.grader)(self.question)
-        settings = self.settings.model_dump()
-        return search_budget(self.question.question, grade, question_id=self.question.id, **settings)
-
-
-def _job(question: Question, settings: SearchSettings, *, model: str, grader: str | Grader) -> Job[SearchTrace]:
-    key = result_key(
+    return graded_jobs(
+        dataset,
+        partial(_search, settings=settings),
         kind="search",
-        question=question.id,
+        record=SearchTrace,
+        settings=settings,
         model=model,
-        settings=settings.model_dump(mode="json"),
-        grader=grader_name(grader),
+        grader=grader,
+        most_calls=most_calls(settings),
     )
-    flow = Searching(question=question, settings=settings, grader=grader)
-    return Job(question=question, key=key, kind="search", record=SearchTrace, flow=flow)
+
+
+def _search(question: Question, grade: Grade, *, settings: SearchSettings) -> Flow[SearchTrace]:
+    return search_budget(question.question, grade, question_id=question.id, **settings.model_dump())
+
+
+def most_calls(settings: SearchSettings) -> int:
+    """Return an upper bound of the answers that one search asks for."""
+    cap = settings.max_tokens
+    if cap is None:
+        return settings.max_calls
+    # A budget is tried below vanilla's cost, which the cap bounds.
+    halvings = int(math.log2(cap)) if cap > 1 else 0
+    budgets = halvings if settings.method == "halving" else cap - 1
+    return min(settings.max_calls, settings.samples * (1 + budgets))
 
 
 class SearchSummary(Record):
@@ -121,40 +111,3 @@ class SearchSummary(Record):
     def saved(self) -> float:
         """Share of the vanilla output tokens that the chosen budgets save; chosen in hindsight, so a bound."""
         return 1 - self.best_tokens / self.vanilla_tokens if self.vanilla_tokens else 0.0
-
-
-class SearchCost(Record):
-    """Upper bound of what a search run may take."""
-
-    calls: int
-    """Answers."""
-    output_tokens: int | None
-    """Output tokens; None when answers have no cap."""
-
-    @classmethod
-    def bound(cls, questions: int, settings: SearchSettings) -> SearchCost:
-        """Return the most that searches can take.
-
-        Args:
-            questions: How many questions are still to be searched.
-            settings: How they are searched.
-        """
-        each = settings.max_calls
-        if settings.max_tokens is not None:
-            each = min(each, settings.samples * (1 + most_budgets(settings, settings.max_tokens)))
-        calls = questions * each
-        return cls(
-            calls=calls, output_tokens=None if settings.max_tokens is None else calls * settings.max_tokens
-        )
-
-
-def most_budgets(settings: SearchSettings, vanilla: int) -> int:
-    """Return the most budgets a search can try below a vanilla cost.
-
-    Args:
-        settings: How to search.
-        vanilla: Output tokens of the vanilla answer.
-    """
-    if settings.method == "halving":
-        return int(math.log2(vanilla)) if vanilla > 1 else 0
-    return vanilla - 1

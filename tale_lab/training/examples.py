@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import CountSource, Record
-from tale_lab.questions.answer_extraction import marked_answer, read_number
+from tale_lab.questions.votes import vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,19 +124,11 @@ def agreed_answer(texts: Iterable[str]) -> str | None:
     Returns:
         The answer; None when fewer than `FEWEST_VOTES` are readable, or no answer has a majority.
     """
-    votes = Counter(vote for vote in map(_vote, texts) if vote is not None)
+    votes = Counter(vote for vote in map(vote, texts) if vote is not None)
     if votes.total() < FEWEST_VOTES:
         return None
     answer, count = votes.most_common(1)[0]
     return answer if 2 * count > votes.total() else None
-
-
-def _vote(text: str) -> str | None:
-    marked = marked_answer(text)
-    number = read_number(text if marked is None else marked)
-    if number is not None:
-        return str(number.value)
-    return None if marked is None else question_key(marked).strip(".!")
 
 
 def _example(
@@ -173,8 +165,8 @@ def _judged(probes: Sequence[Probe], labels: Labels) -> tuple[list[Probe], list[
     agreed = agreed_answer(probe.text for probe in probes)
     if agreed is None:
         return [], []
-    right = [probe for probe in probes if _vote(probe.text) == agreed]
-    return right, [probe for probe in probes if _vote(probe.text) != agreed]
+    right = [probe for probe in probes if vote(probe.text) == agreed]
+    return right, [probe for probe in probes if vote(probe.text) != agreed]
 
 
 def _under_budget(trace: SearchTrace | Measurement, right: Sequence[Probe], labels: Labels) -> list[Probe]:

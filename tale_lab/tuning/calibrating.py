@@ -1,143 +1,78 @@
-"""From a race to a calibration: tuning on one set of questions, evidence from another."""
+"""From a race to a calibration: the choice as it was raced, and evidence from other questions."""
 
 from __future__ import annotations
 
 import datetime as dt
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from tale_core.errors import InvalidValueError
 from tale_core.method.calibration import Calibration, CalibrationPoint, Evidence, Measured
-from tale_core.statistics import (
-    Interval,
-    difference_interval,
-    mean_interval,
-    ratio_interval,
-    wilson_interval,
-)
-from tale_lab.questions.graders import get_grader
-from tale_lab.tuning.candidates import BASELINE
-from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, Trial, race, run_race
+from tale_core.statistics import Interval, mean_interval, wilson_interval
+from tale_lab.bench.report.figures import Comparison
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tale_core.concurrency import Outcome
-    from tale_core.types import Call
+    from tale_lab.bench.benchmark import Attempt
     from tale_lab.questions.datasets import Dataset
-    from tale_lab.questions.graders import Grader
-    from tale_lab.results.store import Store
-    from tale_lab.tuning.candidates import Candidate
-    from tale_lab.tuning.race import Rounds
-
-Watch: TypeAlias = Callable[["Outcome[Trial]"], None]
-"""Told of every answer as it comes."""
+    from tale_lab.tuning.race import Race
 
 
-def run_stored_race(
-    dataset: Dataset,
-    settings: RaceSettings,
-    store: Store,
-    call: Call,
-    *,
-    model: str,
-    grader: str | Grader = "auto",
-    concurrency: int = 4,
-    on_outcome: Watch | None = None,
-) -> Race:
-    """Race candidates on a dataset, keeping every call, so that a killed race goes on where it was.
+def make_calibration(race: Race, tuned_on: Dataset, *, model: str, model_digest: str = "") -> Calibration:
+    """Write down what a race chose, exactly as it was raced.
 
     Args:
-        dataset: The questions, in the order in which the rounds take them.
-        settings: Candidates and margin.
-        store: Where calls are kept.
-        call: Answers one `ModelCall`; called from several threads at once.
-        model: Names the model; part of every key.
-        grader: How to grade: a name or a grader.
-        concurrency: How many answers are under way at a time.
-        on_outcome: Told of every answer as it comes.
-
-    Raises:
-        DataError: The grader cannot read a reference answer.
-        StoreError: The results file cannot be written.
-    """
-    bind = get_grader(grader)
-    questions = [GradedQuestion(id=one.id, text=one.question, grade=bind(one)) for one in dataset.questions]
-    rounds = _remembered(race(questions, settings), store, model)
-    return run_race(rounds, call, concurrency=concurrency, on_outcome=on_outcome)
-
-
-def _remembered(rounds: Rounds, store: Store, model: str) -> Rounds:
-    """Return the same race with every flow keeping and recalling its calls."""
-    outcomes = None
-    while True:
-        try:
-            flows = next(rounds) if outcomes is None else rounds.send(outcomes)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]  # what the generator returns
-        outcomes = yield [store.remember(flow, model=model) for flow in flows]
-
-
-def evidence(trials: Race, candidate: Candidate, *, data: str) -> Evidence:
-    """Compare a candidate with vanilla chain of thought, question by question.
-
-    Args:
-        trials: A race on questions that were not used to choose the candidate.
-        candidate: The choice.
-        data: Names the questions.
-
-    Raises:
-        MissingExtraError: scipy is not installed.
-    """
-    pairs = trials.pairs(candidate)
-    correct, baseline_correct = ([float(one.correct) for one in side] for side in zip(*pairs, strict=True))
-    tokens, baseline_tokens = ([float(one.net_tokens) for one in side] for side in zip(*pairs, strict=True))
-    change = fmean(correct) - fmean(baseline_correct)
-    return Evidence(
-        data=data,
-        questions=len(pairs),
-        accuracy=_share(correct),
-        baseline_accuracy=_share(baseline_correct),
-        accuracy_change=_measured(change, difference_interval(correct, baseline_correct)),
-        net_tokens=fmean(tokens),
-        baseline_tokens=fmean(baseline_tokens),
-        token_ratio=_measured(sum(tokens) / sum(baseline_tokens), ratio_interval(tokens, baseline_tokens)),
-    )
-
-
-def make_calibration(
-    result: Race, tuned_on: Dataset, *, model: str, model_digest: str = "", proof: Sequence[Evidence] = ()
-) -> Calibration:
-    """Write down what a race found.
-
-    Args:
-        result: The race.
+        race: The race.
         tuned_on: Its questions.
         model: The model's name, as its server reports it.
         model_digest: Digest of its weights, where it is known.
-        proof: What other questions showed.
     """
-    chosen = result.chosen
-    points = tuple(_curve(result, chosen))
-    floor = min((point.budget for point in points if point.budget), default=None)
-    policy = chosen.policy()
-    return Calibration(
-        model=model,
-        strategy=chosen.strategy,
-        budget=chosen.budget,
-        estimator=chosen.estimator,
-        exemplars=result.exemplars,
-        policy=policy if floor is None else policy.model_copy(update={"floor": floor}),
-        curve=points,
-        evidence=tuple(proof),
-        chosen_on=f"{tuned_on.source} ({len(tuned_on)} questions, digest {tuned_on.digest})",
-        model_digest=model_digest,
-        date=dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
-        version=package_version(),
+    return race.chosen.calibration(model).model_copy(
+        update={
+            "curve": tuple(_curve(race)),
+            "chosen_on": f"{tuned_on.source} ({len(tuned_on)} questions, digest {tuned_on.digest})",
+            "model_digest": model_digest,
+            "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
+            "version": package_version(),
+        }
     )
+
+
+def evidence(
+    answers: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, data: str
+) -> tuple[Evidence, Comparison]:
+    """Return what questions that were not used to choose say about a calibration.
+
+    Args:
+        answers: The answers under the calibration, by question.
+        baseline: Those of vanilla chain of thought.
+        data: Names the questions.
+
+    Raises:
+        InvalidValueError: No question was answered by both, or vanilla took no tokens.
+        MissingExtraError: scipy is not installed.
+    """
+    both = [question for question in answers if question in baseline]
+    compared = Comparison.of(answers, baseline, name="vanilla")
+    if compared is None or compared.saved is None or compared.saved_interval is None:
+        raise InvalidValueError(f"no question of {data} has an answer with and without the calibration")
+    saved = compared.saved_interval
+    mine, others = [answers[one] for one in both], [baseline[one] for one in both]
+    found = Evidence(
+        data=data,
+        questions=compared.questions,
+        accuracy=_share(mine),
+        baseline_accuracy=_share(others),
+        accuracy_change=_measured(compared.accuracy_change, compared.accuracy_interval),
+        net_tokens=fmean(one.net_tokens for one in mine),
+        baseline_tokens=fmean(one.net_tokens for one in others),
+        token_ratio=Measured(value=1 - compared.saved, low=1 - saved.high, high=1 - saved.low),
+    )
+    return found, compared
 
 
 def package_version() -> str:
@@ -153,7 +88,7 @@ def _commit() -> str:
     git = shutil.which("git")
     if git is None:
         return ""
-    # Only a checkout that holds this very file: a virtual environment may lie inside somebody's repository.
+    # Only a checkout that holds this very file: a virtual environment may be inside another repository.
     known = subprocess.run(  # noqa: S603  # no shell, nothing from outside
         [git, "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=False
     )
@@ -165,31 +100,29 @@ def _commit() -> str:
     return head.stdout.strip()
 
 
-def _curve(result: Race, chosen: Candidate) -> list[CalibrationPoint]:
-    """Return what the budgets of the chosen strategy led to that kept the accuracy, and vanilla's point."""
-    kept = [
-        one.candidate
-        for one in result.standings
-        if (one.candidate.strategy, one.candidate.searched) == (chosen.strategy, chosen.searched)
-        and one.candidate.budget is not None
-        and one.accuracy_change >= -result.margin
+def _curve(race: Race) -> list[CalibrationPoint]:
+    """Return the raced budgets of the chosen strategy that kept the accuracy, and vanilla's point."""
+    chosen = race.chosen
+    points = [
+        _point(one.candidate.budget, one.answers)
+        for one in race.standings
+        if one.candidate.budget is not None
+        and (one.candidate.strategy, one.candidate.exemplars) == (chosen.strategy, chosen.exemplars)
+        and one.comparison.accuracy_change >= -race.margin
     ]
-    points = [_point(candidate.budget, [one for one, _ in result.pairs(candidate)]) for candidate in kept]
-    vanilla = [one for one in result.trials if one.candidate == BASELINE]
-    return [*sorted(points, key=lambda point: point.budget or 0), _point(None, vanilla)]
+    return [*sorted(points, key=lambda point: point.budget or 0), _point(None, race.baseline)]
 
 
-def _point(budget: int | None, trials: Sequence[Trial]) -> CalibrationPoint:
-    tokens = [float(one.reason_tokens) for one in trials]
+def _point(budget: int | None, answers: Sequence[Attempt]) -> CalibrationPoint:
+    tokens = [float(one.output_tokens("reason")) for one in answers]
     return CalibrationPoint(
-        budget=budget,
-        tokens=_measured(fmean(tokens), mean_interval(tokens)),
-        accuracy=_share([float(one.correct) for one in trials]),
+        budget=budget, tokens=_measured(fmean(tokens), mean_interval(tokens)), accuracy=_share(answers)
     )
 
 
-def _share(correct: Sequence[float]) -> Measured:
-    return _measured(fmean(correct), wilson_interval(sum(correct), len(correct)))
+def _share(answers: Sequence[Attempt]) -> Measured:
+    correct = sum(one.correct for one in answers)
+    return _measured(correct / len(answers), wilson_interval(correct, len(answers)))
 
 
 def _measured(value: float, interval: Interval) -> Measured:

@@ -1,158 +1,68 @@
-"""Tuning: races ways of asking on a sample of questions and finds the one to use with a model.
+"""A race: methods asked more and more questions of a benchmark, until the one to use with a model is left.
 
-Every candidate is a strategy with a budget. All of them answer the same first questions; after each round the
-half that spends most drops out, and with it whatever loses too many answers against vanilla chain of thought
-(successive halving: Jamieson and Talwalkar, arXiv 1502.07943, algorithm 1). The survivors answer more
-questions, so the sample grows where it matters and the race stays affordable.
+All candidates and vanilla chain of thought answer the same first questions. After each round half of the
+candidates leave (successive halving: Jamieson and Talwalkar, arXiv 1502.07943, algorithm 1), and what stays is
+the cheapest and the safest by turns: few questions tell what a candidate costs, but not yet what it loses. The
+last two answer all other questions, and are judged on those alone: on the questions that picked it, the best of
+many looks better than it is. One is chosen when its interval lies within the margin. Two intervals of 95% leave
+at most 2.5% each on the wrong side, so at most 5% of the races choose a candidate outside the margin.
 
-A race is a generator of *rounds*: it yields the flows of one round and receives their outcomes, so that any
-scheduler can run them.
+The race only decides who is asked which questions. Asking, grading, keeping and comparing are the benchmark's:
+candidates are its methods, rounds its jobs, and a round is judged by the `Comparison` of its report.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import zip_longest
+from statistics import NormalDist, fmean
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field, model_validator
 
-from tale_core.concurrency import Outcome, run_many
 from tale_core.errors import InvalidValueError
-from tale_core.events import ElasticityKind, UsageEvent
-from tale_core.flows import adjusted
-from tale_core.search.graded_call import answer_text, graded
-from tale_core.types import Call, Flow, Grade, ModelCall, Record
-from tale_lab.tuning.candidates import BASELINE, Candidate, Levels, default_candidates
+from tale_core.events import ElasticityKind
+from tale_core.statistics import CONFIDENCE
+from tale_core.types import Record
+from tale_lab.bench.benchmark import Attempt, Sampling, bench_jobs
+from tale_lab.bench.methods import Vanilla
+from tale_lab.bench.report.figures import Comparison
+from tale_lab.tuning.candidates import BASELINE, Candidate, candidates_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from typing_extensions import Self
 
-_KEEP = 1 / 2
+    from tale_lab.questions.datasets import Dataset
+    from tale_lab.questions.graders import Grader
+    from tale_lab.runs.runner import Job
+
+    Ask: TypeAlias = Callable[[Sequence[Job[Attempt]]], Iterable[Attempt]]
+    """Works on jobs and returns the answers that could be had."""
+
+    Compare: TypeAlias = Callable[[Sequence[str], int, int, int], Mapping[str, Comparison]]
+    """Called with labels and three numbers ``asked``, ``judged``, ``stop``: has the candidates answer questions
+    ``[asked:stop]``, and compares them with the baseline on ``[judged:stop]``."""
+
 _FEWEST_QUESTIONS = 8
+_FIRST_SHARE = 30
 _FINALISTS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradedQuestion:
-    """A question with what decides whether an answer is right."""
-
-    id: str
-    """Identifies the question in every round."""
-    text: str
-    """The question as it is asked."""
-    grade: Grade
-    """Grades the text of an answer."""
-
-
-class Trial(Record):
-    """One candidate's answer to one question."""
-
-    candidate: Candidate
-    question_id: str
-    correct: bool
-    """Whether the answer was graded correct; an unreadable answer is a wrong one."""
-    reason_tokens: int
-    """Output tokens of the answer."""
-    estimate_tokens: int
-    """Output tokens of the estimator."""
-    collapsed: bool
-    """Whether the answer was bare."""
-
-    @property
-    def net_tokens(self) -> int:
-        """Output tokens of everything that this answer took."""
-        return self.reason_tokens + self.estimate_tokens
-
-
-class Standing(Record):
-    """How a candidate did, against vanilla chain of thought on the very same questions."""
-
-    candidate: Candidate
-    questions: int
-    """How many questions both answered."""
-    correct: int
-    baseline_correct: int
-    gained: int
-    """Questions that only the candidate answered correctly."""
-    lost: int
-    """Questions that only vanilla chain of thought answered correctly."""
-    net_tokens: float
-    """Mean output tokens a question, the estimator's included."""
-    baseline_tokens: float
-    """Mean output tokens a question of vanilla chain of thought."""
-    collapses: int
-    """How many of the answers were bare."""
-    dropped_in_round: int | None = None
-    """The round after which it left the race; None for a finalist."""
-
-    @property
-    def accuracy_change(self) -> float:
-        """Change of the share of correct answers against vanilla chain of thought, from -1 to 1."""
-        return (self.gained - self.lost) / self.questions
-
-    @property
-    def token_ratio(self) -> float:
-        """Net output tokens as a share of vanilla chain of thought's."""
-        return self.net_tokens / self.baseline_tokens
-
-
-class Race(Record):
-    """How a race ended."""
-
-    chosen: Candidate
-    """The cheapest candidate within the margin; vanilla chain of thought when none saves anything."""
-    standings: tuple[Standing, ...]
-    """Every candidate, finalists first, each by its net tokens."""
-    trials: tuple[Trial, ...]
-    """Every answer."""
-    margin: float
-    """How much accuracy was allowed to fall, as a share of the questions."""
-    questions: tuple[str, ...]
-    """Ids of the questions that the race used: none of them may serve as a test afterwards."""
-    failures: int
-    """Answers that could not be had; their questions are left out of the pairs they belong to."""
-    first_failure: str = ""
-    """What ended the first of them."""
-    exemplars: Levels = Field(default_factory=dict)
-    """The worked examples of the choice, where it shows the race's own."""
-
-    def pairs(self, candidate: Candidate) -> tuple[tuple[Trial, Trial], ...]:
-        """Return a candidate's answers, each with vanilla chain of thought's to the same question."""
-        baseline = {one.question_id: one for one in self.trials if one.candidate == BASELINE}
-        mine = (one for one in self.trials if one.candidate == candidate)
-        return tuple((one, baseline[one.question_id]) for one in mine if one.question_id in baseline)
-
-
-Rounds: TypeAlias = Generator[list[Flow[Trial]], list[Outcome[Trial]], Race]
-"""A race: yields the flows of one round, receives their outcomes in any order."""
+_POWER = 0.8
 
 
 class RaceSettings(Record):
     """How a race is run."""
 
-    candidates: tuple[Candidate, ...] = Field(default_factory=default_candidates, min_length=1)
+    candidates: tuple[Candidate, ...] = Field(default_factory=candidates_of, min_length=1)
     """Who takes part; vanilla chain of thought always does."""
     margin: float = Field(default=0.03, ge=0, lt=1)
     """How much accuracy may fall against vanilla chain of thought, as a share of the questions."""
-    first: int = Field(default=_FEWEST_QUESTIONS, ge=1)
-    """Questions of the first round."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Hard output cap of every answer, against models that never end; None leaves the model's own."""
-    temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature of every answer; None leaves the model's own."""
-    exemplars: Levels = Field(default_factory=dict)
-    """Worked examples taken from searched answers, for the candidates that show them."""
-
-    @model_validator(mode="after")
-    def _has_examples(self) -> Self:
-        if not self.exemplars and any(candidate.searched for candidate in self.candidates):
-            raise InvalidValueError("a candidate shows searched examples, and the race has none; harvest some")
-        return self
+    first: int | None = Field(default=None, ge=1)
+    """Questions of the first round; None is 8, or a thirtieth of all where that is more."""
+    sampling: Sampling = Sampling()
+    """Sampling of every answer."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -169,181 +79,250 @@ class RaceSettings(Record):
             questions: How many questions there are.
         """
         field, plan = len(self.candidates), []
-        answered = min(self.first, questions)
-        while True:
-            last = field <= _FINALISTS or answered >= questions
-            plan.append((field, questions if last else answered))
-            if last:
-                return plan
-            field = max(_FINALISTS, math.ceil(field * _KEEP))
-            answered = min(answered * 2, questions)
+        answered = self.first or max(_FEWEST_QUESTIONS, questions // _FIRST_SHARE)
+        screening = questions // 2
+        while field > _FINALISTS and screening:
+            plan.append((field, min(answered, screening)))
+            field = _FINALISTS if answered >= screening else max(_FINALISTS, math.ceil(field / 2))
+            answered *= 2
+        return [*plan, (field, questions)]
 
     def most_answers(self, questions: int) -> int:
-        """Return an upper bound on the answers that the race asks for, vanilla's included, second tries not."""
+        """Return an upper bound of the answers that the race asks for, vanilla's included."""
+        return self._bound(questions, [1] * len(self.candidates))
+
+    def most_calls(self, questions: int) -> int:
+        """Return an upper bound of the model calls of the race, estimates and retries included."""
+        return self._bound(questions, [one.most_calls for one in self.candidates])
+
+    def _bound(self, questions: int, each: Sequence[int]) -> int:
+        dearest = sorted(each, reverse=True)
         total, before = questions, 0
         for field, answered in self.rounds(questions):
-            total += field * (answered - before)
+            total += sum(dearest[:field]) * (answered - before)
             before = answered
         return total
 
 
-def race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds:
-    """Plan a race.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a candidate did against vanilla chain of thought, on the questions that both answered."""
 
-    Args:
-        questions: What to ask; their order decides which of them the early rounds use.
-        settings: Candidates and margin.
+    candidate: Candidate
+    comparison: Comparison
+    answers: tuple[Attempt, ...]
+    baseline: tuple[Attempt, ...]
+    """Vanilla's answers to the same questions, in the same order."""
+    dropped_in_round: int | None = None
+    """The round after which it left the race; None for a finalist."""
 
-    Returns:
-        A generator of rounds that ends with a `Race`.
+    @property
+    def net_tokens(self) -> float:
+        """Mean output tokens per question, the estimator's included."""
+        return fmean(one.net_tokens for one in self.answers)
 
-    Raises:
-        InvalidValueError: There are no questions, or two of them have the same id.
-    """
-    ids = [question.id for question in questions]
-    if not ids:
-        raise InvalidValueError("a race needs questions, got none")
-    if len(set(ids)) < len(ids):
-        raise InvalidValueError("two questions of a race have the same id; remove the duplicates first")
-    return _race(questions, settings)
+    def row(self) -> dict[str, Any]:
+        """Return the figures as plain data for JSON."""
+        spent = fmean(one.net_tokens for one in self.baseline)
+        return {
+            "candidate": self.candidate.label,
+            "questions": self.comparison.questions,
+            "correct": sum(one.correct for one in self.answers),
+            "baseline_correct": sum(one.correct for one in self.baseline),
+            "gained": self.comparison.gained,
+            "lost": self.comparison.lost,
+            "net_tokens": self.net_tokens,
+            "baseline_tokens": spent,
+            "collapses": sum(
+                any(event.kind is ElasticityKind.COLLAPSE for event in one.events) for one in self.answers
+            ),
+            "dropped_in_round": self.dropped_in_round,
+            "token_ratio": self.net_tokens / spent if spent else None,
+            "accuracy_change": self.comparison.accuracy_change,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the comparisons of a race lead to."""
+
+    chosen: str | None
+    """The candidate that is shown to be within the margin; None when there is none."""
+    finalists: Mapping[str, Comparison]
+    """The comparisons of the last round, on questions that were not used to pick them."""
+    dropped: Mapping[str, int]
+    """The round after which each of the others left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """How a race ended."""
+
+    chosen: Candidate
+    """The cheapest finalist shown to be within the margin; `BASELINE` when there is none."""
+    decision: Decision
+    """Why."""
+    standings: tuple[Standing, ...]
+    """Every candidate that answered something, finalists first, each by its net tokens."""
+    baseline: tuple[Attempt, ...]
+    """Every answer of vanilla chain of thought."""
+    margin: float
+    """How much accuracy was allowed to fall, as a share of the questions."""
+
+    @property
+    def undecided(self) -> dict[str, Comparison]:
+        """The finalists that save tokens and are neither shown to be within the margin nor outside it."""
+        return {
+            label: one
+            for label, one in self.decision.finalists.items()
+            if one.saved and one.saved > 0 and one.no_worse(self.margin) == "not shown"
+        }
 
 
 def run_race(
-    rounds: Rounds,
-    call: Call,
-    *,
-    concurrency: int = 4,
-    on_outcome: Callable[[Outcome[Trial]], None] | None = None,
+    dataset: Dataset, settings: RaceSettings, ask: Ask, *, model: str, grader: str | Grader = "auto"
 ) -> Race:
-    """Drive a race to its end, synchronously.
+    """Race candidates on a dataset.
 
     Args:
-        rounds: What `race` returned.
-        call: Answers one `ModelCall`; called from several threads at once.
-        concurrency: How many answers are under way at a time.
-        on_outcome: Told of every answer as it comes.
+        dataset: The questions, in the order in which the rounds take them.
+        settings: Candidates and margin.
+        ask: Works on the jobs of one round; questions that fail may be missing in what it returns.
+        model: Names the model; part of every key.
+        grader: How to grade: a name or a grader.
+
+    Raises:
+        DataError: The grader cannot read a reference answer.
+        InvalidValueError: There are no questions, or vanilla chain of thought answered none of a round.
     """
-    outcomes: list[Outcome[Trial]] | None = None
-    while not isinstance(step := _advance(rounds, outcomes), Race):
-        outcomes = []
-        for outcome in run_many(step, call, concurrency=concurrency):
-            outcomes.append(outcome)
-            if on_outcome is not None:
-                on_outcome(outcome)
-    return step
+    if not len(dataset):
+        raise InvalidValueError("a race needs questions, got none")
+    baseline = Vanilla()
+    field = {one.label: one for one in settings.candidates if one.label != baseline.label}
+    answers: dict[str, dict[str, Attempt]] = {label: {} for label in (baseline.label, *field)}
 
+    def compare(labels: Sequence[str], asked: int, judged: int, stop: int) -> dict[str, Comparison]:
+        batch = dataset.model_copy(update={"questions": dataset.questions[asked:stop]})
+        methods = [baseline, *(field[label] for label in labels)]
+        for one in ask(bench_jobs(batch, methods, model=model, sampling=settings.sampling, grader=grader)):
+            answers[one.method][one.question_id] = one
+        ids = {question.id for question in dataset.questions[judged:stop]}
+        if ids.isdisjoint(answers[baseline.label]):
+            raise InvalidValueError(
+                "vanilla chain of thought has no answer, so nothing can be compared with it"
+            )
+        return _compared(labels, answers, ids)
 
-def _advance(rounds: Rounds, outcomes: list[Outcome[Trial]] | None) -> list[Flow[Trial]] | Race:
-    try:
-        return next(rounds) if outcomes is None else rounds.send(outcomes)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]  # what the generator returns
-
-
-def _race(questions: Sequence[GradedQuestion], settings: RaceSettings) -> Rounds:
-    field = [candidate for candidate in settings.candidates if candidate != BASELINE]
-    trials: dict[Candidate, dict[str, Trial]] = {candidate: {} for candidate in (BASELINE, *field)}
-    dropped: dict[Candidate, int] = {}
-    errors: list[Exception] = []
-    before = 0
-    for number, (_, answered) in enumerate(settings.rounds(len(questions)), start=1):
-        if number > 1:
-            survivors = _survivors(field, trials, settings.margin)
-            dropped.update({candidate: number - 1 for candidate in field if candidate not in survivors})
-            field = survivors
-        batch = questions[before:answered]
-        before = answered
-        outcomes = yield [_trial(one, question, settings) for question in batch for one in (BASELINE, *field)]
-        errors += [outcome.error for outcome in outcomes if outcome.error is not None]
-        if not trials[BASELINE] and errors and len(errors) == len(outcomes):
-            raise errors[0]  # a model that answers nothing cannot be measured
-        for trial in (outcome.unwrap() for outcome in outcomes if outcome.error is None):
-            trials[trial.candidate][trial.question_id] = trial
-    standings = list(_standings(trials, dropped))
-    chosen = _choose(standings, settings.margin)
-    return Race(
-        chosen=chosen,
-        standings=tuple(sorted(standings, key=lambda one: (one.dropped_in_round is not None, one.net_tokens))),
-        trials=tuple(trial for mine in trials.values() for trial in mine.values()),
-        margin=settings.margin,
-        questions=tuple(question.id for question in questions),
-        failures=len(errors),
-        first_failure=f"{type(errors[0]).__name__}: {errors[0]}" if errors else "",
-        exemplars=settings.exemplars if chosen.searched else {},
-    )
-
-
-def _trial(candidate: Candidate, question: GradedQuestion, settings: RaceSettings) -> Flow[Trial]:
-    run = candidate.method(settings.exemplars).begin(question.text, question_id=question.id)
-    sampling = {"max_tokens": settings.max_tokens, "temperature": settings.temperature}
-
-    def sampled(call: ModelCall) -> ModelCall:
-        return call.model_copy(update=sampling) if call.role == "reason" else call
-
-    answer = yield from adjusted(run.answer(), sampled)
-    verdict = yield from graded(question.grade, answer_text(answer.reply))
-    calls = [event for event in run.drain() if isinstance(event, UsageEvent)]
-    return Trial(
-        candidate=candidate,
-        question_id=question.id,
-        correct=verdict == "correct",
-        reason_tokens=sum(call.usage.output_tokens for call in calls if call.role == "reason"),
-        estimate_tokens=sum(call.usage.output_tokens for call in calls if call.role == "estimate"),
-        collapsed=any(event.kind is ElasticityKind.COLLAPSE for event in answer.events),
-    )
-
-
-def _standings(
-    trials: Mapping[Candidate, Mapping[str, Trial]], dropped: Mapping[Candidate, int]
-) -> Iterator[Standing]:
-    baseline = trials[BASELINE]
-    for candidate, mine in trials.items():
-        pairs = [(mine[key], baseline[key]) for key in mine.keys() & baseline.keys()]
-        if candidate == BASELINE or not pairs:
-            continue
-        yield Standing(
-            candidate=candidate,
-            questions=len(pairs),
-            correct=sum(one.correct for one, _ in pairs),
-            baseline_correct=sum(other.correct for _, other in pairs),
-            gained=sum(one.correct and not other.correct for one, other in pairs),
-            lost=sum(other.correct and not one.correct for one, other in pairs),
-            net_tokens=fmean(one.net_tokens for one, _ in pairs),
-            baseline_tokens=fmean(other.net_tokens for _, other in pairs),
-            collapses=sum(one.collapsed for one, _ in pairs),
-            dropped_in_round=dropped.get(candidate),
-        )
-
-
-def _survivors(
-    field: Iterable[Candidate], trials: Mapping[Candidate, Mapping[str, Trial]], margin: float
-) -> list[Candidate]:
-    """Return the better half: first those that may still be within the margin, then those that spend less."""
-    entered = list(field)
-    known = {one.candidate: one for one in _standings(trials, {})}
-    ranked = sorted(
-        (candidate for candidate in entered if candidate in known),
-        key=lambda candidate: (_shortfall(known[candidate], margin), known[candidate].net_tokens),
-    )
-    return ranked[: max(_FINALISTS, math.ceil(len(entered) * _KEEP))]
-
-
-def _shortfall(standing: Standing, margin: float) -> float:
-    """Return by how much a candidate misses the margin beyond what chance explains, as a share, at least 0.
-
-    One standard error of the paired difference is granted: early rounds are small, and a good candidate must
-    not fall to one unlucky question.
-    """
-    discordant = standing.gained + standing.lost
-    spread = math.sqrt(max(discordant, 1)) / standing.questions
-    return max(0.0, -standing.accuracy_change - margin - spread)
-
-
-def _choose(standings: Iterable[Standing], margin: float) -> Candidate:
-    """Return the cheapest finalist that keeps the accuracy and saves tokens, else vanilla chain of thought."""
-    able = [
-        one
-        for one in standings
-        if one.dropped_in_round is None and one.accuracy_change >= -margin and one.token_ratio < 1
+    decision = decide(list(field), settings.rounds(len(dataset)), compare, settings.margin)
+    standings = [
+        _standing(field[label], answers, one, dropped_in_round=decision.dropped.get(label))
+        for label, one in _compared(list(field), answers).items()
     ]
-    return min(able, key=lambda one: one.net_tokens).candidate if able else BASELINE
+    return Race(
+        chosen=BASELINE if decision.chosen is None else field[decision.chosen],
+        decision=decision,
+        standings=tuple(sorted(standings, key=lambda one: (one.dropped_in_round is not None, one.net_tokens))),
+        baseline=tuple(answers[baseline.label].values()),
+        margin=settings.margin,
+    )
+
+
+def decide(
+    field: Sequence[str], rounds: Sequence[tuple[int, int]], compare: Compare, margin: float
+) -> Decision:
+    """Take candidates through the rounds of a race.
+
+    Args:
+        field: Their labels.
+        rounds: Candidates and questions of each round; see `RaceSettings.rounds`.
+        compare: Asks the questions and compares the answers.
+        margin: How much accuracy may fall, as a share of the questions.
+    """
+    dropped: dict[str, int] = {}
+    asked = 0
+    for number, (_, stop) in enumerate(rounds[:-1], start=1):
+        kept = survivors(compare(field, asked, 0, stop), margin, keep=rounds[number][0])
+        dropped.update({label: number for label in field if label not in kept})
+        field, asked = kept, stop
+    finalists = compare(field, asked, asked, rounds[-1][1])
+    return Decision(chosen=choose(finalists, margin), finalists=finalists, dropped=dropped)
+
+
+def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> list[str]:
+    """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest.
+
+    Args:
+        field: The candidates' comparisons with the baseline, by label.
+        margin: How much accuracy may fall, as a share of the questions.
+        keep: How many stay.
+    """
+    by_cost = sorted(field, key=lambda label: -(field[label].saved or 0))
+    saving = [label for label in by_cost if (field[label].saved or 0) > 0] or by_cost
+    cheapest = [label for label in saving if field[label].no_worse(margin) != "no"]
+    safest = sorted(saving, key=lambda label: -field[label].accuracy_interval.low)
+    by_turns = (label for pair in zip_longest(cheapest, safest) for label in pair if label is not None)
+    return list(dict.fromkeys(by_turns))[:keep]
+
+
+def choose(finalists: Mapping[str, Comparison], margin: float) -> str | None:
+    """Return the cheapest finalist shown to keep the accuracy and to save tokens; None when there is none.
+
+    Args:
+        finalists: Their comparisons with the baseline, by label.
+        margin: How much accuracy may fall, as a share of the questions.
+    """
+    able = {
+        label: one.saved
+        for label, one in finalists.items()
+        if one.no_worse(margin) == "yes" and one.saved is not None and one.saved > 0
+    }
+    return max(able, key=lambda label: able[label]) if able else None
+
+
+def questions_needed(one: Comparison, margin: float) -> int:
+    """Return how many questions show a candidate that loses nothing to be within a margin, in 4 of 5 cases.
+
+    The usual sample size of a paired difference of shares, with the discordance that was seen.
+
+    Args:
+        one: The candidate's comparison with the baseline.
+        margin: How much accuracy may fall, as a share above 0.
+    """
+    discordance = (one.gained + one.lost + 2) / (one.questions + 2)  # as in its interval
+    normal = NormalDist()
+    reach = normal.inv_cdf((1 + CONFIDENCE) / 2) + normal.inv_cdf(_POWER)
+    return math.ceil(reach**2 * discordance / margin**2)
+
+
+def _compared(
+    labels: Sequence[str], answers: Mapping[str, Mapping[str, Attempt]], ids: Collection[str] | None = None
+) -> dict[str, Comparison]:
+    """Compare candidates with the baseline, on some of the questions or all."""
+
+    def of(label: str) -> dict[str, Attempt]:
+        return {key: one for key, one in answers[label].items() if ids is None or key in ids}
+
+    # The token interval is a bootstrap: slow, and no rule here looks at it.
+    baseline = of(BASELINE.label)
+    found = {
+        label: Comparison.of(of(label), baseline, name=BASELINE.label, bootstrap=False) for label in labels
+    }
+    return {label: one for label, one in found.items() if one is not None}
+
+
+def _standing(
+    candidate: Candidate,
+    answers: Mapping[str, Mapping[str, Attempt]],
+    comparison: Comparison,
+    *,
+    dropped_in_round: int | None,
+) -> Standing:
+    mine, others = answers[candidate.label], answers[BASELINE.label]
+    both = [question for question in mine if question in others]
+    return Standing(
+        candidate=candidate,
+        comparison=comparison,
+        answers=tuple(mine[one] for one in both),
+        baseline=tuple(others[one] for one in both),
+        dropped_in_round=dropped_in_round,
+    )

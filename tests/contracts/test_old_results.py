@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "results-42528ed"
-EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+EXPECTED: dict[str, Any] = json.loads(
+    # The one method that has another name now; it must be shown under that name, with the same figures.
+    (FOLDER / "expected.json").read_text(encoding="utf-8").replace('"tale-profile', '"tale-calibration')
+)
 BESIDE = Path(tale_core.__file__).parents[1]
 """The checkout under test, which need not be the one that is installed."""
 COMMAND_LINES = ("tale_lab.cli", "tale_core.cli")
@@ -173,7 +176,7 @@ def test_an_old_estimator_predicts_the_same(old_files: Path) -> None:
 
 def test_an_old_profile_asks_the_same(old_files: Path) -> None:
     model = ScriptedModel(estimate="[[40]]", reason="Answer: 1")
-    method = TaleMethod(profile=load_profile(old_files / "profile.json"))
+    method = TaleMethod(calibration=load_profile(old_files / "profile.json"))
     run(method.begin(make.questions(101, 1)[0]["question"]).answer(), model)
     asked = [
         {"role": call.role, "budget": call.budget, "prompt": call.messages[-1].content} for call in model.calls

@@ -1,9 +1,8 @@
-"""Methods: the ways of answering that `tale bench` compares, one small class each."""
+"""Methods: what `tale bench` compares and `tale tune` races, one small class each."""
 
-# The order of the imports is the order in which methods are registered, and so the order of a report.
+# Importing a module registers its methods; their order here is their order in a report.
 # isort: off
 from tale_lab.bench.methods.base import (
-    Asked,
     Conditions,
     Method,
     Said,
@@ -12,46 +11,22 @@ from tale_lab.bench.methods.base import (
     method_names,
     register_method,
 )
-from tale_lab.bench.methods.published import Direct, TaleAsPublished, TaleStrategy, Vanilla
-from tale_lab.bench.methods.tuned import (
-    SelfBudgeted,
-    TaleAdaptive,
-    TaleFitted,
-    TaleCalibrated,
-    VanillaSecondTry,
-)
-from tale_lab.bench.methods.worded import Concise, Draft, DraftExamples, Worded
-from tale_lab.bench.methods.sketches import SketchChaining, SketchLexicons, SketchSymbolism
+from tale_lab.bench.methods.tale import TaleAsPublished, TaleCalibrated, Vanilla
+from tale_lab.bench.methods.worded import Concise
 from tale_lab.bench.methods.consistency import SelfConsistency
-from tale_lab.bench.methods.efforts import EffortHigh, EffortLow, EffortMedium, EffortNone
+from tale_lab.bench.methods.efforts import Effort
 # isort: on
 
 __all__ = [
-    "Asked",
     "Concise",
     "Conditions",
-    "Direct",
-    "Draft",
-    "DraftExamples",
-    "EffortHigh",
-    "EffortLow",
-    "EffortMedium",
-    "EffortNone",
+    "Effort",
     "Method",
     "Said",
-    "SelfBudgeted",
     "SelfConsistency",
-    "SketchChaining",
-    "SketchLexicons",
-    "SketchSymbolism",
-    "TaleAdaptive",
     "TaleAsPublished",
     "TaleCalibrated",
-    "TaleFitted",
-    "TaleStrategy",
     "Vanilla",
-    "VanillaSecondTry",
-    "Worded",
     "ask",
     "get_method",
     "method_names",

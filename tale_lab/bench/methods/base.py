@@ -1,4 +1,4 @@
-"""What a method is: one way of answering a question, as a flow, and the registry that names them.
+"""What a method is: a flow that answers a question; and the registry that names methods.
 
 A new method is a class with a name, a source and a flow::
 
@@ -8,7 +8,7 @@ A new method is a class with a name, a source and a flow::
         source = "our own"
 
         def answer(self, question: str) -> Flow[Said]:
-            reply = yield ask(question, after="Answer in the strategy of a telegram.")
+            reply = yield ask(question, after="Answer in the style of a telegram.")
             return Said(text=reply.text)
 
 Fields of the class are its settings; they are part of the key under which its answers are kept.
@@ -19,9 +19,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator
 
 from tale_core.errors import InvalidValueError
 from tale_core.events import ElasticityEvent
@@ -37,6 +38,15 @@ if TYPE_CHECKING:
     from tale_core.types import ChooseControl, Role
 
 
+FIRST_NAMES = {"tale-calibration": "tale-profile", "vanilla-retry": "vanilla-second-try"}
+"""First names of renamed methods: keys of kept answers were made of them, and users may still type them."""
+
+_FORMER = {first: name for name, first in FIRST_NAMES.items()}
+
+MethodName: TypeAlias = Annotated[str, BeforeValidator(lambda name: _FORMER.get(name, name))]
+"""A method's label; results files may hold a former name of it."""
+
+
 class Said(Record):
     """What a method answered."""
 
@@ -46,32 +56,22 @@ class Said(Record):
     """What departed from the plan, for methods that work under a budget."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the methods of one run may draw on; the same for all of them.
+    """What the methods of one run may draw on; the same for all of them."""
 
-    Args:
-        calibration: What was measured about the model; None where nothing was.
-        estimator: An estimator fitted beforehand; None where there is none.
-        control: Decides which native parameter carries a budget; None for models that have none.
-        efforts: Effort levels that the model accepts, lowest first.
-    """
-
-    def __init__(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        estimator: Estimator | None = None,
-        control: ChooseControl | None = None,
-        efforts: Sequence[str] = (),
-    ) -> None:
-        self.calibration = calibration
-        self.estimator = estimator
-        self.control = control
-        self.efforts = tuple(efforts)
+    calibration: Calibration | None = None
+    """What was measured about the model; None where nothing was."""
+    estimator: Estimator | None = None
+    """An estimator fitted beforehand; None where there is none."""
+    control: ChooseControl | None = None
+    """Decides which native parameter carries a budget; None for models that have none."""
+    efforts: Sequence[str] = ()
+    """Effort levels that the model accepts, lowest first."""
 
 
 class Method(Record, ABC):
-    """One way of answering a question; its fields are its settings."""
+    """Answers questions in one way; its fields are its settings."""
 
     name: ClassVar[str]
     """The name under which it is registered and reported."""
@@ -86,7 +86,7 @@ class Method(Record, ABC):
             conditions: What the run has to offer.
 
         Raises:
-            InvalidValueError: The method needs something that the run does not have.
+            InvalidValueError: The run lacks something that the method needs.
         """
         del conditions  # most methods need none
         return cls()
@@ -96,10 +96,10 @@ class Method(Record, ABC):
         """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
 
         Args:
-            argument: What stands after the colon.
+            argument: The text after the colon.
 
         Raises:
-            InvalidValueError: The method has no such form, or the settings make no sense.
+            InvalidValueError: The method takes no settings, or the settings are invalid.
         """
         raise InvalidValueError(
             f"{cls.name!r} takes no settings in its name, got {argument!r}; write {cls.name}"
@@ -112,7 +112,7 @@ class Method(Record, ABC):
 
     @property
     def most_calls(self) -> int:
-        """Most model calls that one answer takes; what a run may cost is told from it."""
+        """Upper bound of the model calls of one answer; the bound on a run's cost follows from it."""
         return 1
 
     @abstractmethod
@@ -131,15 +131,6 @@ class Method(Record, ABC):
         return self.model_dump(mode="json")
 
 
-class Asked(Record):
-    """Settings of a call that a method makes by hand."""
-
-    temperature: float | None = Field(default=None, ge=0)
-    """Sampling temperature; None leaves the run's own."""
-    sample: int = Field(default=0, ge=0)
-    """Which of several independent answers to the same prompt it is to be."""
-
-
 def ask(
     question: str,
     *,
@@ -148,7 +139,6 @@ def ask(
     before: str = "",
     after: str = "",
     role: Role = "reason",
-    asked: Asked | None = None,
 ) -> ModelCall:
     """Return the call that asks a question in a fixed wording.
 
@@ -159,7 +149,6 @@ def ask(
         before: Text before the question; a blank line is put between.
         after: Text after the question; a blank line is put between.
         role: What the call is for.
-        asked: Sampling, where the method decides about it.
     """
     framing = Framing(
         examples=tuple(
@@ -174,19 +163,16 @@ def ask(
         after=f"\n\n{after}" if after else "",
     )
     head = (Message(role="system", content=system),) if system else ()
-    sampling = {} if asked is None else asked.model_dump()
-    return ModelCall(role=role, messages=(*head, *framing.messages(question)), **sampling)
+    return ModelCall(role=role, messages=(*head, *framing.messages(question)))
 
 
 M = TypeVar("M", bound=type[Method])
 
 _methods: dict[str, type[Method]] = {}
-_FORMER = {"tale-profile": "tale-calibration"}
-"""Former names of methods."""
 
 
 def register_method(method: M, *, replace: bool = False) -> M:
-    """Add a method to the registry, under its name; stands as a decorator.
+    """Add a method to the registry under its name; a class decorator.
 
     Args:
         method: The class.
@@ -216,9 +202,8 @@ def get_method(name: str) -> type[Method]:
     Raises:
         InvalidValueError: There is no such method.
     """
+    name = _FORMER.get(name, name)
     head, colon, argument = name.partition(":")
-    if name in _FORMER:
-        return _methods[_FORMER[name]]
     if colon and head in _methods:
         return _methods[head].configured(argument)
     if colon:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,9 +12,8 @@ from tale_core.method.method import TaleMethod
 from tale_core.tokens import usage_of
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
-from tale_lab.bench.methods.published import Vanilla
-from tale_lab.bench.methods.strategy_method import asking_facts, estimates
-from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
+from tale_lab.bench.methods.tale import Vanilla, asking_facts, estimates
+from tale_lab.questions.votes import vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     from tale_core.method.plan import Plan
     from tale_core.types import Flow, ModelCall, ModelReply
-
-_OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
 
 
 @register_method
@@ -39,14 +35,14 @@ class SelfConsistency(Method):
     the answer that came first wins.
     """
 
-    name: ClassVar[str] = "self-consistency"
-    source: ClassVar[str] = (
+    name: ClassVar = "self-consistency"
+    source: ClassVar = (
         "Wang et al., arXiv 2203.11171 (temperature 0.7, at most 40 answers); at equal spend as in Wang et "
         "al., arXiv 2406.06461"
     )
 
     calibration: Calibration | None = None
-    """Gives the way of asking for a short answer."""
+    """Says how to ask for a short answer; None asks with the strategy ``essential`` and no budget."""
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature of the short answers."""
     most: int = Field(default=40, ge=1)
@@ -64,7 +60,7 @@ class SelfConsistency(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
-        vanilla = yield from Vanilla().asking.begin(question, record_events=False).plan()
+        vanilla = yield from Vanilla().asking.begin(question).plan()
         call = vanilla.call().model_copy(update={"role": "reference"})
         limit = _spent(call, (yield call))
         plan, spent = yield from self._planned(question)
@@ -92,7 +88,7 @@ class SelfConsistency(Method):
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
-        run = self._asking().begin(question, record_events=False)
+        run = self._asking().begin(question)
         if self.calibration is None:
             return run.under(Budget()), 0
         plan = yield from run.plan()
@@ -110,22 +106,12 @@ def elected(texts: Sequence[str], question: str) -> str:
         texts: Answers to one question, at least one.
         question: The question; one that offers options is answered by a letter.
     """
-    answers = [_answer(text, question) for text in texts]
-    votes = Counter(answer for answer in answers if answer)
+    said = [vote(text, question) for text in texts]
+    votes = Counter(one for one in said if one is not None)
     if not votes:
         return texts[0]
     (winner, _), *_ = votes.most_common(1)  # of equals, the first that was counted
-    return texts[answers.index(winner)]
-
-
-def _answer(text: str, question: str) -> str:
-    """Return what a text answers, equal for equal answers; empty where it answers nothing."""
-    if _OPTIONS.search(question):
-        return read_choice(text) or ""
-    number = read_number(text)
-    if number is not None:
-        return f"{number.value}{'%' * number.percent}"
-    return " ".join((marked_answer(text) or "").casefold().split()).strip(" .*$`")
+    return texts[said.index(winner)]
 
 
 def _spent(call: ModelCall, reply: ModelReply) -> int:

@@ -1,4 +1,11 @@
-"""Methods that are one call in a fixed wording: Concise CoT and Chain of Draft."""
+r"""Methods that are one call in a fixed wording: Concise CoT, Chain of Draft, Sketch-of-Thought.
+
+Sketch-of-Thought (Aytes et al., arXiv 2503.05179) has three strategies, each a system prompt with examples. The
+authors' router chooses among them by question; here each is a method of its own. The instructions restate
+those of the paper's appendix B in fewer words, with its steps, rules and notation; the examples are the
+authors'. Their ``<think>`` tags, added for their own evaluation, are left out: chat templates and clients take
+the text between them for hidden reasoning and drop it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +18,14 @@ from tale_lab.bench.methods.base import Method, Said, ask, register_method
 if TYPE_CHECKING:
     from tale_core.types import Flow
 
+_SOURCE = (
+    "Aytes et al., arXiv 2503.05179, {}; examples as published, instructions restated from its appendix B, "
+    "without the tags around the reasoning"
+)
+_FORMAT = (
+    "Give the shorthand reasoning first, then the final answer on a line of its own, boxed: \\boxed{answer}. "
+    "For a multiple-choice question, box the letter of the right option. Use minimal words."
+)
 
 Examples: TypeAlias = tuple[tuple[str, str], ...]
 """Worked examples, each a question and its answer."""
@@ -75,3 +90,62 @@ class DraftExamples(Worded):
 
     system: str = DRAFT_WORDS
     examples: Examples = published_examples.DRAFT
+
+
+@register_method
+class SketchSymbolism(Worded):
+    """Chunked Symbolism: variables and equations, one computation a line."""
+
+    name: ClassVar = "sketch-symbolism"
+    source: ClassVar = _SOURCE.format("Chunked Symbolism")
+
+    system: str = (
+        "You are a reasoning expert in Chunked Symbolism: you organise numerical reasoning into small "
+        "structured steps, as equations, variables and step-by-step arithmetic, with minimal words.\n"
+        "1. Identify variables: extract the relevant values and define a variable for each.\n"
+        "2. Write equations: state the solution as explicit formulas.\n"
+        "3. Compute step by step: one computation a line.\n"
+        "4. Label units, the same way throughout.\n"
+        "Do not restate the problem; go straight to the calculations, with context only where it is needed.\n"
+        + _FORMAT
+    )
+    examples: Examples = published_examples.SYMBOLISM
+
+
+@register_method
+class SketchChaining(Worded):
+    """Conceptual Chaining: key terms linked by arrows."""
+
+    name: ClassVar = "sketch-chaining"
+    source: ClassVar = _SOURCE.format("Conceptual Chaining")
+
+    system: str = (
+        "You are a reasoning expert in structured concept linking: you connect the essential ideas in a "
+        "logical sequence, as clear stepwise chains, with minimal explanation.\n"
+        "1. Extract the key concepts: the most relevant words or entities.\n"
+        "2. Use minimal words: each step concise and direct.\n"
+        "3. Link the steps in sequence: arrows (→) show what depends on what.\n"
+        "4. Avoid full sentences: connect keywords.\n"
+        "Do not restate the question. Each step must follow from the one before and add to the reasoning.\n"
+        + _FORMAT
+    )
+    examples: Examples = published_examples.CHAINING
+
+
+@register_method
+class SketchLexicons(Worded):
+    """Expert Lexicons: the shorthand and notation of a field."""
+
+    name: ClassVar = "sketch-lexicons"
+    source: ClassVar = _SOURCE.format("Expert Lexicons")
+
+    system: str = (
+        "You are a reasoning expert in Expert Lexicons: you reason in the shorthand, technical symbols "
+        "and jargon of a field, compact and dense, and keep it accurate and clear.\n"
+        "1. Use technical symbols in place of common terms: ∑, ∴, ∝, Δ, →; mol, J, Hz, pH; CHF, PID, dB.\n"
+        "2. Use the abbreviations of the field.\n"
+        "3. Include only what the reasoning needs.\n"
+        "4. Follow the standard notation of the field.\n"
+        "No full sentences, and no restating of the question: express the solution directly.\n" + _FORMAT
+    )
+    examples: Examples = published_examples.LEXICONS

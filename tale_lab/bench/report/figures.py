@@ -110,9 +110,21 @@ class Comparison(Record):
 
     @classmethod
     def of(
-        cls, method: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, name: str
+        cls,
+        method: Mapping[str, Attempt],
+        baseline: Mapping[str, Attempt],
+        *,
+        name: str,
+        bootstrap: bool = True,
     ) -> Comparison | None:
-        """Compare the answers of two methods by question; None when they share none."""
+        """Compare the answers of two methods by question; None when they share none.
+
+        Args:
+            method: The method's answers by question.
+            baseline: The baseline's.
+            name: The baseline's label.
+            bootstrap: Whether to compute ``saved_interval``, which is slow; else it is None.
+        """
         both = [question for question in method if question in baseline]
         if not both:
             return None
@@ -124,7 +136,7 @@ class Comparison(Record):
         answers = sum(one.output_tokens("reason") for one in mine)
         ratio = (
             ratio_interval([one.net_tokens for one in mine], [one.net_tokens for one in others])
-            if spent
+            if spent and bootstrap
             else None
         )
         prompts = sum(one.input_tokens for one in others)

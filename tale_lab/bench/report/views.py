@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tale_core.errors import DataError, StoreError
 from tale_core.types import Record
 from tale_lab.bench.benchmark import KIND, Attempt, Sampling, setup_of
+from tale_lab.bench.methods.base import MethodName
 from tale_lab.results.store import Failure
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Entry(Record):
 
     setup: str
     """The digest of `tale_lab.bench.benchmark.setup_of`."""
-    label: str
+    label: MethodName
     """What reports call it."""
     source: str
     """Who proposed it."""

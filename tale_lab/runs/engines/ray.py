@@ -1,9 +1,9 @@
 """The engine for more than one machine: flows run in worker processes of a Ray cluster.
 
-Every worker is a Ray actor. It holds the flows it was given and makes their calls; this process tells it flow
-by flow to go on, looks up what is known, and writes down every answer as it comes. So the results file has one
-writer, nothing that is known is asked again, and when a worker dies nothing is lost but the calls it was in:
-Ray starts it anew, perhaps on another machine, and its flows begin again there, with all answers recalled.
+Every worker is a Ray actor. It holds the flows it was given and makes their calls; this process advances them
+one step at a time, looks up known answers, and stores every new one as it comes. So the results file has one
+writer, no known answer is asked for again, and when a worker dies only the calls under way are lost: Ray
+restarts it, perhaps on another machine, and its flows begin again there, with all answers recalled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from tale_core.types import Call, ModelCall, ModelReply
-    from tale_lab.runs.engines.protocols import Make, Memory
+    from tale_lab.runs.engines.local import Make, Memory
     from tale_lab.runs.engines.worker import Step
 
     OnCall: TypeAlias = Callable[[ModelCall, ModelReply | None], None]
@@ -38,8 +38,8 @@ class RayEngine:
     """Runs flows in worker processes of a Ray cluster.
 
     The machines need this package with the extras that the work needs, and the model's key in the environment
-    in which Ray was started there: keys are read where calls are made, and never sent. Whoever reaches the
-    ports of a Ray cluster can run code on it: keep it in a network of its own.
+    in which Ray was started there: keys are read where calls are made, and never sent. Anyone
+    who can reach the ports of a Ray cluster can run code on it: keep it in a private network.
 
     Args:
         call: Answers one `ModelCall`; must be picklable, as a `ChatClient` from ``ChatClient.open`` is. Each
@@ -114,7 +114,7 @@ class RayEngine:
     def _join(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is None and "RAY_ADDRESS" not in os.environ:
-            # For nobody but us: without a dashboard, and without reports to Ray's makers.
+            # A cluster of our own: no dashboard, and no usage reports.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             quiet["include_dashboard"] = False
         try:

@@ -1,7 +1,7 @@
-"""What runs in a worker process: flows that go one step at a time, at somebody's word.
+"""What runs in a worker process: flows that are advanced one step per request.
 
-The worker makes the calls and keeps the flows; what is known, and what is written down, is the business of
-whoever drives it. It knows nothing of how it is reached.
+The worker keeps the flows and makes their calls. The process that drives it looks up known answers and stores
+new ones. The worker does not know how it is reached.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where a flow stands after one step."""
+    """The state of a flow after one step."""
 
     answer: ModelReply | None = None
     """The answer to the call that this step made, when it made one and got one."""
@@ -43,10 +43,10 @@ class _Standing:
 
 
 class Worker:
-    """Holds flows and takes each one step at a time; safe under threads, one at a time for each flow.
+    """Holds flows and advances each one step at a time; thread-safe, with one thread per flow at a time.
 
     Args:
-        packed: The pickled `Call` that answers; opened here at the first need, so with this machine's keys.
+        packed: The pickled `Call` that answers; opened here on first use, so with this machine's keys.
     """
 
     def __init__(self, packed: bytes) -> None:
@@ -56,36 +56,36 @@ class Worker:
         self._standing: dict[int, _Standing] = {}
 
     def ready(self) -> str | None:
-        """Open the model, and return in words why that cannot be done, or None."""
+        """Open the model; return the reason when that fails, else None."""
         try:
             self._opened()
-        except Exception as exc:  # noqa: BLE001  # told to whoever drives
+        except Exception as exc:  # noqa: BLE001  # reported to the driving process
             return f"{type(exc).__name__}: {exc}"
         return None
 
     def begin(self, number: int, packed: bytes) -> Step:
-        """Make a flow and go to its first call; without a call, so that it may be done again.
+        """Make a flow and advance it to its first call; makes no call, so it can be repeated.
 
         Args:
-            number: Stands for the flow from now on.
+            number: Identifies the flow from now on.
             packed: What makes the flow, pickled.
         """
         try:
             flow = pickle.loads(packed)()  # noqa: S301  # from the process that started this one
-        except Exception as exc:  # noqa: BLE001  # costs only this flow
+        except Exception as exc:  # noqa: BLE001  # fails only this flow
             return Step(error=portable(exc))
         standing = self._standing[number] = _Standing(number, flow)
         return self._stepped(standing, None, Step())
 
     def go_on(self, number: int, known: ModelReply | None) -> Step | None:
-        """Take a flow to its next call, or to its end.
+        """Advance a flow to its next call, or to its end.
 
         Args:
             number: The flow.
             known: The answer to the call that it waits for; None makes the call here.
 
         Returns:
-            Where it stands; None when no such flow is here, because this process was started anew.
+            Its state; None when this process was restarted and does not have the flow.
         """
         standing = self._standing.get(number)
         if standing is None or standing.asked is None:
@@ -94,14 +94,14 @@ class Worker:
             return self._stepped(standing, known, Step())
         try:
             reply = self._opened()(standing.asked)
-        except Exception as exc:  # noqa: BLE001  # handed to the flow, which lets through what it cannot use
+        except Exception as exc:  # noqa: BLE001  # handed to the flow, which raises it again if it cannot recover
             return self._stepped(standing, exc, Step(failed=True))
         # The provider's own message stays here: it need not be picklable.
         reply = reply.model_copy(update={"native": None})
         return self._stepped(standing, reply, Step(answer=reply))
 
     def _stepped(self, standing: _Standing, outcome: ModelReply | Exception | None, made: Step) -> Step:
-        """Hand one outcome to a flow, and say where it stands and what this step made."""
+        """Hand one outcome to a flow, and return its state and what this step made."""
         try:
             if isinstance(outcome, Exception):
                 standing.asked = standing.flow.throw(outcome)
@@ -114,7 +114,7 @@ class Worker:
         return replace(made, asked=standing.asked)
 
     def _ended(self, standing: _Standing, step: Step) -> Step:
-        # Where the line broke and the flow was begun again meanwhile, the new one stays.
+        # After a lost connection the flow may have been begun again; the new one stays.
         if self._standing.get(standing.number) is standing:
             del self._standing[standing.number]
         return step
@@ -127,7 +127,7 @@ class Worker:
 
 
 def portable(error: Exception) -> Exception:
-    """Return an error that can be sent to another process: the same, or its words.
+    """Return an error that can be pickled: the same, or its message.
 
     Args:
         error: Any error; those of a provider's SDK seldom survive pickling.

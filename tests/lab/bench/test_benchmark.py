@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
 
-from tale_core import (
-    EmptyAnswerError,
-    InvalidValueError,
-    Message,
-    ModelCall,
-    ModelReply,
-    Usage,
-    run,
-)
-from tale_core.errors import SpendingLimitError
-from tale_lab.bench.benchmark import Sampling, SpendingLimit, attempt, bench_jobs
+from tale_core import EmptyAnswerError, InvalidValueError, ModelCall, ModelReply, Usage, run
+from tale_lab.bench.benchmark import Attempt, Sampling, attempt, bench_jobs
 from tale_lab.bench.methods import Conditions, Method, Said, TaleAsPublished, Vanilla, ask, get_method
 from tale_lab.questions.datasets import Dataset, Question
 
@@ -120,7 +112,7 @@ def test_keys_differ_by_everything_that_decides_an_answer_and_by_nothing_else():
     ("methods", "message"),
     [([], "needs methods, got none"), ([Vanilla(), Careful(), Vanilla()], "named twice: vanilla")],
 )
-def test_methods_that_cannot_be_meant(methods, message):
+def test_invalid_methods(methods, message):
     with pytest.raises(InvalidValueError, match=message):
         bench_jobs(DATA, methods, model="m")
 
@@ -134,29 +126,11 @@ def test_jobs_can_be_sent_to_another_process(name):
     assert (one.method, one.correct) == (name, True)
 
 
-def a_call() -> ModelCall:
-    return ModelCall(role="reason", messages=(Message(role="user", content="3 + 4?"),))
-
-
-def test_a_limit_of_tokens_ends_the_run_once_they_are_spent():
-    call, calls = answering("7")
-    limited = SpendingLimit(call, max_tokens=20)
-    for _ in range(2):
-        limited(a_call())
-    with pytest.raises(SpendingLimitError, match="limit of 20 tokens is reached: 23 are spent"):
-        limited(a_call())
-    assert len(calls) == 2
-
-
-def test_a_limit_of_money_counts_by_the_price():
+def test_an_answer_stored_before_calls_were_usage_events_is_read() -> None:
     call, _ = answering("7")
-    limited = SpendingLimit(call, max_cost=0.02, price=lambda usage: usage.output_tokens / 100)
-    for _ in range(2):
-        limited(a_call())
-    with pytest.raises(SpendingLimitError, match=r"limit of 0\.02 is reached: 0\.03 is spent"):
-        limited(a_call())
-
-
-def test_a_limit_of_money_needs_a_price():
-    with pytest.raises(InvalidValueError, match="needs the model's price"):
-        SpendingLimit(answering("7")[0], max_cost=1)
+    stored = json.loads(run(attempt(Careful(), QUESTION, graded, sampling=Sampling()), call).model_dump_json())
+    old = ("role", "usage", "budget", "finish_reason", "seconds")
+    stored["calls"] = [{name: one[name] for name in old} for one in stored["calls"]]
+    stored["method"] = "tale-profile"
+    read = Attempt.model_validate_json(json.dumps(stored))
+    assert (read.net_tokens, read.seconds, read.method) == (5, 1.0, "tale-calibration")

@@ -64,7 +64,7 @@ class Telegram(Method):
 
     def answer(self, question: str) -> Flow[Said]:
         """Ask for a telegram."""
-        reply = yield ask(question, after="Answer in the strategy of a telegram.")
+        reply = yield ask(question, after="Answer in the style of a telegram.")
         return Said(text=reply.text)
 
 
@@ -102,7 +102,7 @@ def test_every_way_of_answering_that_is_promised_is_registered() -> None:
         "vanilla",
         "tale",
         "tale-calibration",
-        "vanilla-second-try",
+        "vanilla-retry",
         "tale-fitted",
         "tale-adaptive",
         "self-budget",
@@ -211,13 +211,28 @@ def test_a_method_says_what_the_run_lacks(name: str, message: str) -> None:
         get_method(name).under(Conditions())
 
 
-def test_a_second_try_follows_a_slip_and_counts_towards_the_bound() -> None:
-    method = get_method("vanilla-second-try").under(Conditions())
+def test_a_retry_follows_an_arithmetic_error_and_counts_towards_the_bound() -> None:
+    method = get_method("vanilla-retry").under(Conditions())
     model = ScriptedModel("3 + 4 = 8", "3 + 4 = 7")
     said = run(method.answer(QUESTION), model)
     assert said.text == "3 + 4 = 7"
     assert [event.kind.value for event in said.events] == ["slip"]
     assert len(model.calls) == method.most_calls == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "now"), [("tale-profile", "tale-calibration"), ("vanilla-second-try", "vanilla-retry")]
+)
+def test_a_renamed_method_answers_to_its_first_name_and_keeps_its_answers(first: str, now: str) -> None:
+    method = get_method(first).under(EVERYTHING)
+    assert method.label == now
+
+    class Before(type(method)):  # type: ignore[misc]
+        name = first
+
+    before = Before.under(EVERYTHING)
+    keys = {setup_of(one, Sampling(), model="m", grader="numeric") for one in (method, before)}
+    assert len(keys) == 1
 
 
 def test_the_calibration_decides_how_to_ask() -> None:
@@ -392,7 +407,7 @@ def test_most_votes_win_and_the_first_of_equals(texts: list[str], question: str,
 def test_the_ten_lines_of_the_docstring_make_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
     register_method(Telegram)
-    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the strategy of a telegram.")
+    assert only_call("telegram").messages[-1].content.endswith("\n\nAnswer in the style of a telegram.")
     with pytest.raises(InvalidValueError, match="a method named 'telegram' exists"):
         register_method(Telegram)
 

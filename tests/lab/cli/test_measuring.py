@@ -209,17 +209,18 @@ def test_names_from_outside_are_escaped_in_the_page(tmp_path: Path, model: Adder
 @pytest.mark.parametrize(
     ("budgets", "message"), [("1,x", "got '1,x'"), ("0", "got (0,)"), ("5,5", "got (5, 5)")]
 )
-def test_budgets_that_cannot_be_meant(model: Adder, data: str, budgets: str, message: str) -> None:
+def test_invalid_budgets(model: Adder, data: str, budgets: str, message: str) -> None:
     assert message in tale("elasticity", data, "--budgets", budgets, status=1).stderr
 
 
-def test_a_page_that_cannot_be_written_loses_no_measurement(model: Adder, data: str, tmp_path: Path) -> None:
-    out = str(tmp_path / "r.sqlite")
-    arguments = ("elasticity", data, "--budgets", "10", "--out", out)
-    assert "cannot write" in tale(*arguments, "--html", "/no/folder/e.html", status=1).stderr
-    made = len(model.calls)
-    tale(*arguments)
-    assert len(model.calls) == made
+@pytest.mark.parametrize("option", ["--html", "--png"])
+def test_a_page_that_cannot_be_written_fails_before_any_call(
+    model: Adder, data: str, tmp_path: Path, option: str
+) -> None:
+    told = tale("elasticity", data, "--budgets", "10", option, "/no/folder/e.html", status=1).stderr
+    assert "cannot write '/no/folder/e.html': there is no folder '/no/folder'" in told
+    assert "cannot write" in tale("elasticity", data, option, str(tmp_path), status=1).stderr
+    assert not model.calls
 
 
 def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
@@ -244,6 +245,29 @@ def test_another_model_may_grade_and_its_rulings_are_kept_under_its_own_name(
     assert len(model.calls) == 28, "what the model answered is not asked again"
     tale(*arguments, "strict")
     assert len(STRICT.calls) == 4
+
+
+@pytest.mark.parametrize("command", ["search", "elasticity"])
+def test_where_nothing_was_answered_there_is_an_error_and_no_table(
+    model: Adder, data: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Adder, "__call__", lambda *_: ModelReply(text="", finish_reason="stop"))
+    result = tale(command, data, status=1)
+    assert "4 questions failed; run the same command again" in result.stderr
+    assert not result.stdout
+
+
+@pytest.mark.parametrize("command", [("search", "--method", "halving"), ("elasticity", "--budgets", "10,20")])
+def test_a_token_limit_ends_any_measurement_and_the_next_run_goes_on(
+    model: Adder, data: str, command: tuple[str, ...]
+) -> None:
+    arguments = (command[0], data, *command[1:], "--concurrency", "1")
+    whole = {"search": 28, "elasticity": 12}[command[0]]
+    stopped = tale(*arguments, "--max-tokens-total", "200", status=3)
+    assert "stopped: the limit of 200 tokens is reached" in stopped.stderr
+    assert 0 < len(model.calls) < whole
+    tale(*arguments)
+    assert len(model.calls) == whole, "nothing answered was asked again"
 
 
 def test_ctrl_c_says_what_it_waits_for_and_the_next_run_goes_on(model: Adder, tmp_path: Path) -> None:

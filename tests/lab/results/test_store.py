@@ -117,7 +117,7 @@ def test_many_threads_write_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(list(store.calls())) == 400
+    assert store.calls == 400
 
 
 def test_two_stores_share_one_file(tmp_path: Path) -> None:
@@ -248,6 +248,6 @@ def test_a_killed_run_goes_on_without_repeating_or_losing_a_finished_call(tmp_pa
     prompts = log.read_text().splitlines()
     assert len(prompts) == len(set(prompts)), "a finished call was made again"
     store = Store(tmp_path / "run.sqlite")
-    assert len(list(store.calls())) == len(prompts) == 6 * 7  # vanilla, 32, 16, 8, 4, 2, 1
+    assert store.calls == len(prompts) == 6 * 7  # vanilla, 32, 16, 8, 4, 2, 1
     assert [trace.chosen for trace in store.traces()] == [1] * 6
     assert last.stdout.count("True") == 2, "two questions were finished before the last start"

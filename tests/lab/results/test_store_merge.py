@@ -61,7 +61,7 @@ def test_a_merge_that_fails_changes_nothing(tmp_path: Path) -> None:
     other._db.execute("DROP TABLE failures")
     with pytest.raises(StoreError, match="no such table: failures"):
         one.merge(other)
-    assert len(list(one.calls())) == 2
+    assert one.calls == 2
     one.keep(call("afterwards"), ModelReply(text="x"), model="m")
 
 
@@ -90,7 +90,7 @@ def test_a_file_in_a_folder_that_may_not_be_written_can_be_read(
     filled(path, name="a", both="x").close()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with Store(path, read_only=True) as store:
-        assert len(list(store.calls())) == 2
+        assert store.calls == 2
         assert list(tmp_path.iterdir()) == [path], "a reader of a finished file makes none beside it"
 
 

@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tale_core import EngineError, InvalidValueError, MissingExtraError, SearchSettings
+from tale_core.errors import SpendingLimitError
 from tale_core.models.client import ChatClient
 from tale_core.testing import ScriptedModel
-from tale_lab.cli._engines import EngineName, Models, Where
+from tale_lab.cli._measuring import EngineName, Measuring, MeasuringOptions, Models
 from tale_lab.cli.app import app
 from tale_lab.curves.elasticity import ElasticitySettings, elasticity_jobs
 from tale_lab.questions.datasets import Dataset, Question
@@ -25,7 +26,9 @@ from tale_lab.runs.runner import run_jobs
 from tale_lab.runs.searching import search_jobs
 
 if TYPE_CHECKING:
-    from tale_core import Flow, ModelCall, ModelReply
+    from collections.abc import Callable
+
+    from tale_core import Flow
 
 DATA = Dataset(source="t", questions=tuple(Question.of(f"{n} + 1?", str(n + 1)) for n in range(3)))
 
@@ -104,31 +107,29 @@ def test_options_for_workers_are_refused_without_them() -> None:
     with pytest.raises(
         InvalidValueError, match="--workers 3 is for workers of a Ray cluster; add --engine ray"
     ):
-        Where(workers=3)
+        MeasuringOptions(data="none.jsonl", workers=3)
     result = CliRunner().invoke(app, ["search", "none.jsonl", "--ray-address", "auto"])
     assert "--ray-address auto is for workers" in result.output
 
 
-def test_a_limit_sees_the_calls_that_workers_made() -> None:
-    class Limit:
-        def __init__(self, call: object) -> None:
-            self.call = call
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measuring]:
+    client = ScriptedModel("x")
+    client.model = "m"  # type: ignore[attr-defined]
+    monkeypatch.setattr(ChatClient, "open", lambda *_, **__: client)
+    return lambda **options: Measuring(MeasuringOptions(data="none.jsonl", **options))
 
-        def __call__(self, call: ModelCall) -> ModelReply:
-            reply: ModelReply = self.call(call)  # type: ignore[operator]
-            limits.append(reply.text)
-            return reply
 
-    limits: list[str] = []
-    where = Where(engine=EngineName.RAY)
-    engine, meter = where.open(ScriptedModel("x"), concurrency=1, limited=Limit)
+def test_a_limit_sees_the_calls_that_workers_made(measuring: Callable[..., Measuring]) -> None:
+    opened = measuring(engine=EngineName.RAY, max_tokens_total=1)
+    engine = opened.engine()
     assert isinstance(engine, RayEngine)
-    job = search_jobs(DATA, SearchSettings(), model="m")[0]
-    asked = next(job.flow())
+    asked = next(search_jobs(DATA, SearchSettings(), model="m")[0].flow())
     assert engine._on_call is not None
-    engine._on_call(asked, ScriptedModel("seen")(asked))
     engine._on_call(asked, None)
-    assert (meter.spent.calls, meter.spent.failed, limits) == (1, 1, ["seen"])
+    with pytest.raises(SpendingLimitError):
+        engine._on_call(asked, ScriptedModel("seen")(asked))
+    assert (opened.account.spent["calls"], opened.account.spent["failed"]) == (1, 1)
 
 
 def test_a_run_that_is_left_keeps_its_answers_before_it_returns() -> None:
@@ -141,8 +142,8 @@ def test_a_run_that_is_left_keeps_its_answers_before_it_returns() -> None:
 
 @pytest.mark.parametrize(("engine", "kept"), [(EngineName.LOCAL, "told\n"), (EngineName.RAY, "")])
 def test_what_ray_tells_stays_out_of_the_results(
-    engine: EngineName, kept: str, capsys: pytest.CaptureFixture[str]
+    engine: EngineName, kept: str, measuring: Callable[..., Measuring], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Where(engine=engine).stdout_kept():
+    with measuring(engine=engine).stdout_kept():
         print("told")  # noqa: T201
     assert capsys.readouterr().out == kept

@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed_loses_nothing(server: SlowServer, tmp_path: Pat
             os.kill(workers[0], signal.SIGKILL)
     assert [one.error for one in done] == [None] * 16
     assert len({one.question.id for one in done}) == 16
-    assert len(list(store.calls())) == len(set(server.asked)) == 16 * CALLS_A_SEARCH
+    assert store.calls == len(set(server.asked)) == 16 * CALLS_A_SEARCH
     repeated = len(server.asked) - len(set(server.asked))
     assert repeated <= 2, "only what the dead worker was in the middle of is asked again"
 
@@ -138,7 +138,7 @@ def test_what_is_known_is_not_asked_again_and_a_run_that_is_left_keeps_the_calls
     next(running)
     running.close()
     known = CALLS_A_SEARCH - 2
-    assert len(list(store.calls())) == len(server.asked) + known < 8 * CALLS_A_SEARCH
+    assert store.calls == len(server.asked) + known < 8 * CALLS_A_SEARCH
     list(run_jobs(jobs, store, caller, model="m"))
     assert len(server.asked) == len(set(server.asked)) == 8 * CALLS_A_SEARCH - known
 
