@@ -141,10 +141,13 @@ class TALEQueryEngine(BaseQueryEngine):
     def _retrieve_while_planning(self, bundle: QueryBundle, question: Question | None) -> list[NodeWithScore]:
         if question is None:
             return self.retrieve(bundle)
-        with ThreadPoolExecutor(1, thread_name_prefix="tale-estimate") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="tale-estimate")
+        try:
             planning = pool.submit(copy_context().run, self._setup.plan, question)
             nodes = self.retrieve(bundle)
             planning.result()
+        finally:
+            pool.shutdown(wait=False)  # where retrieval failed, nobody waits for the estimate
         return nodes
 
     async def _aretrieve_while_planning(

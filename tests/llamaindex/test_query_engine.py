@@ -237,6 +237,34 @@ async def test_exceptions_of_retriever_and_model_pass_unchanged(
         await down.aquery(QUESTION) if asynchronous else down.query(QUESTION)
 
 
+def test_a_failed_retrieval_does_not_wait_for_the_estimate(index: VectorStoreIndex) -> None:
+    begun, raised, ended = threading.Event(), threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    class Slow(ScriptedLLM):
+        """Estimates until the engine has raised."""
+
+        def chat(self, messages: Any, **kwargs: Any) -> Any:
+            begun.set()
+            seen.append(raised.wait(5))
+            ended.set()
+            return super().chat(messages, **kwargs)
+
+    class Failing(BaseNodePostprocessor):
+        """Fails while the estimate is under way."""
+
+        def _postprocess_nodes(self, nodes: Any, query_bundle: QueryBundle | None = None) -> Any:
+            assert begun.wait(5)
+            raise LookupError("no index")
+
+    llm = Slow(ScriptedModel(estimate="[[40]]"))
+    with pytest.raises(LookupError, match="no index"):
+        TALEQueryEngine(index.as_query_engine(llm=llm, node_postprocessors=[Failing()])).query(QUESTION)
+    raised.set()
+    assert ended.wait(10)
+    assert seen == [True], "the engine raised first"
+
+
 def test_callbacks_see_one_query_as_it_was_asked(index: VectorStoreIndex, llm: ScriptedLLM) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     Settings.callback_manager = CallbackManager([debug])
