@@ -35,7 +35,7 @@ class Asking(Record):
         """Return the call that asks a question under a budget.
 
         Args:
-            question: The question, unframed.
+            question: The question, without prompt text.
             strategy: The prompt strategy.
             budget: Output tokens to ask for; None asks without a budget.
             sample: Which of several independent answers it is to be.
