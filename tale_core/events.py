@@ -28,7 +28,7 @@ class ElasticityKind(str, Enum):
     CLAMPED = "clamped"
     """The estimate was outside the policy's bounds."""
 
-    __str__ = str.__str__
+    __str__ = str.__str__  # "overrun" in logs and tables, in every Python version
 
 
 class BudgetEvent(Record):

@@ -83,7 +83,7 @@ class Ledger:
             raise InvalidValueError(f"keep must be at least 1, or None to keep everything; got {keep}")
         self._keep = keep
         self._sinks = tuple(map(_checked, sinks))
-        self._failed: set[int] = set()
+        self._failed: set[int] = set()  # sinks whose failure was logged
         self._lock = threading.RLock()
         self.clear()
 

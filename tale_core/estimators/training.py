@@ -27,7 +27,7 @@ class BudgetExample(Record):
     """A question with the budget that a search found for it."""
 
     question: str
-    """The question, unframed."""
+    """The question, without the prompt text around it."""
     tokens: int = Field(ge=1)
     """The budget found, in output tokens."""
     ideal: BudgetRange | None = None

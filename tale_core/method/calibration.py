@@ -133,6 +133,7 @@ class Calibration(Record):
             raise InvalidValueError.from_validation(f"calibration {str(path)!r}", exc) from exc
         if found.estimator is None:
             return found
+        # Relative to the calibration, so that both files can be moved or shipped together.
         beside = Path(path).resolve().parent / found.estimator
         return found.model_copy(update={"estimator": str(beside)})
 
@@ -182,6 +183,7 @@ def find_calibration(
     if calibration is None:
         return SHIPPED.get(model_name.lower()) if model_name else None
     found = calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)
+    # What suits one model misleads another: budgets that one keeps make another collapse.
     if model_name and found.model.lower() != model_name.lower():
         raise InvalidValueError(
             f"this calibration was measured on {found.model!r}, not on {model_name!r}; measure one with "

@@ -162,6 +162,7 @@ def observe(
         curve: What budgets usually take on this model, from its calibration; without one a rebound cannot be
             seen.
     """
+    # The first group excludes each other: an answer that was cut is neither bare nor short on purpose.
     actual = usage.output_tokens
     kinds: list[tuple[ElasticityKind, str]] = []
     if reply.finish_reason == "length":

@@ -97,6 +97,7 @@ class BudgetPolicy(Record):
         """
         if estimate.tokens is None:
             return Budget(tokens=self.fallback, source="fallback"), ElasticityKind.UNPARSABLE
+        # The user's own number is not a guess: neither multiplier nor bounds apply.
         if estimate.exact:
             return Budget(tokens=estimate.tokens, source=estimate.source, estimate=estimate.tokens), None
         # As the multiplier is written: in floats 10 x 1.1 is more than 11, and a large product overflows.

@@ -58,7 +58,7 @@ class SearchTrace(Record):
     """One finished search: everything asked and everything found."""
 
     question: str
-    """The question, unframed."""
+    """The question, without the prompt text around it."""
     question_id: str = ""
     """The caller's id of the question."""
     settings: SearchSettings
@@ -116,7 +116,7 @@ def search_budget(
     """Search the optimal budget of a question whose answer is known.
 
     Args:
-        question: The question, unframed.
+        question: The question, without prompt text.
         grade: Grades the text of one answer.
         method: ``"halving"`` as published, or ``"bisect"``.
         strategy: The prompt strategy that carries the budget, or its name.

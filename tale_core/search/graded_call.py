@@ -35,7 +35,7 @@ class Asking(Record):
         """Return the call that asks a question under a budget.
 
         Args:
-            question: The question, unframed.
+            question: The question, without prompt text.
             strategy: The prompt strategy.
             budget: Output tokens to ask for; None asks without a budget.
             sample: Which of several independent answers it is to be.
@@ -96,6 +96,7 @@ def answer_text(reply: ModelReply) -> str:
     Raises:
         EmptyAnswerError: The model stopped without writing anything.
     """
+    # Cut before the first visible word is a result (the budget went into thinking); stopping there is a fault.
     if not reply.text.strip() and reply.finish_reason != "length":
         raise EmptyAnswerError(
             f"the model answered nothing (finish reason {reply.finish_reason!r}); run again to retry"
