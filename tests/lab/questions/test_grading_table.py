@@ -131,7 +131,6 @@ def test_a_right_number_in_the_wrong_place_is_no_answer(reference: str, text: st
         "",
         "  \n",
         "I do not know.",
-        "Answer: five",
         "<think>it is 5</think>",
         "<think>it is 5, so",
         "[[answer]]",
