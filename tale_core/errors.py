@@ -17,6 +17,7 @@
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── TokenLimitExceededError            an agent has used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing where an answer is to be measured
+    ├── GraderError                        a grader ran out of time or memory, or crashed, over an answer
     ├── SpendingLimitError                 a measurement has spent what it was allowed to
     ├── TrainingError                      a training that cannot start, or cannot lead anywhere
     ├── StoreError                         a results file that cannot be opened, read or written
@@ -149,6 +150,10 @@ class TokenLimitExceededError(TaleError):
 
 class EmptyAnswerError(TaleError):
     """A model answered nothing where an answer is to be measured: a failed call, not a wrong answer."""
+
+
+class GraderError(TaleError):
+    """A grader ran out of time or memory, or crashed, over an answer: a failure of that attempt, not a verdict."""
 
 
 class SpendingLimitError(TaleError):
