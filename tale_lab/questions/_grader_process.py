@@ -32,8 +32,10 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 def _gym() -> Callable[..., Any]:
     import reasoning_gym  # noqa: PLC0415  # only this kind of process needs it
 
+    scorer = functools.lru_cache(maxsize=256)(reasoning_gym.get_score_answer_fn)
+
     def answer(task: str, candidates: list[str], entry: dict[str, Any]) -> bool:
-        score = reasoning_gym.get_score_answer_fn(task)
+        score = scorer(task)
         return any(_scores(score, one, entry) for one in candidates)
 
     return answer

@@ -235,6 +235,29 @@ def _leaves_open(clause: str, *patterns: re.Pattern[str]) -> bool:
     return any(pattern.match(clause, direct.end() if direct else 0) for pattern in patterns)
 
 
+def starts_with_number(text: str) -> str | None:
+    """Return what follows the number that a text starts with; None where it starts with something else.
+
+    Args:
+        text: A reference answer.
+    """
+    plain = _cleaned(_plain(text))
+    direct = _DIRECT.match(plain)
+    at = direct.end() if direct and not plain.startswith(("(", "[", "{", "\\")) else 0
+    match = _NUMBER.match(plain, at)
+    return None if match is None or _number(match) is None else plain[match.end() :]
+
+
+def is_spelled(text: str) -> bool:
+    """Return whether a text is a number in words, and nothing else: "twenty-five".
+
+    Args:
+        text: A reference answer.
+    """
+    words = text.lower().replace("-", " ").split()
+    return bool(words) and all(word in _SPELLED or word in _SCALES for word in words) and words[0] in _SPELLED
+
+
 def read_choice(text: str) -> str | None:
     """Return the letter (A to J) that a text gives as its answer.
 

@@ -40,6 +40,10 @@ ANSWER_FORMAT = (
 )
 """The instruction of the published evaluation (arXiv 2412.18547); some models copy its example."""
 
+DATA_GRADERS = frozenset({"auto", "choice", "exact", "gym", "judge", "math", "numeric", "structured"})
+"""Graders that a data file may name; numeric with options (``numeric:tolerance=0.01``), too."""
+
+_NUMERIC_OPTIONS = re.compile(r"numeric(?::\w+=[\w.]+)+")
 _SLICE = re.compile(r"\[(?P<start>\d*):(?P<stop>\d*)\]$")
 _GYM = re.compile(r"(?P<task>[a-z0-9_]+):(?P<size>\d+)(?P<options>(?::\w+=[^:]+)*)")
 _FILES = {".jsonl", ".ndjson", ".csv"}
@@ -167,6 +171,25 @@ def check_disjoint(**datasets: Dataset) -> None:
             )
 
 
+def check_grader(grader: object, where: str) -> None:
+    """Make sure that data names a grader that data may name: never a function, which would be imported and run.
+
+    Args:
+        grader: What the data names.
+        where: Where it stands, for the error.
+
+    Raises:
+        DataError: It is none of `DATA_GRADERS`.
+    """
+    known = isinstance(grader, str) and (grader in DATA_GRADERS or _NUMERIC_OPTIONS.fullmatch(grader))
+    if not known:
+        raise DataError(
+            f"{where}: data may not name the grader {str(grader)[:60]!r}, only one of "
+            f"{', '.join(sorted(DATA_GRADERS))}; leave it out there, and name a function of your own with "
+            "--grader module:function"
+        )
+
+
 def _add(questions: dict[str, Question], question: Question, where: str) -> bool:
     """Add a question under its text; return whether it was there already."""
     before = questions.setdefault(question.question, question)
@@ -187,7 +210,10 @@ def _question(where: str, row: dict[str, Any] | DataError, instruction: str) -> 
         raise DataError(f"{where}: 'answer' is empty after {_GSM8K_MARK!r}; put the answer there")
     meta = {key: value for key, value in row.items() if key not in {"question", "answer", "grader"}}
     text = f"{texts['question']}\n{instruction}" if instruction else texts["question"]
-    return Question.of(text, answer, grader=row.get("grader"), meta=meta)
+    grader = row.get("grader") or None  # an empty CSV field names none
+    if grader is not None:
+        check_grader(grader, where)
+    return Question.of(text, answer, grader=grader, meta=meta)
 
 
 def _text(where: str, row: dict[str, Any], key: str) -> str:

@@ -24,7 +24,7 @@ from tale_core.errors import GraderError, MissingExtraError
 Kind: TypeAlias = Literal["gym", "math"]
 """What a process does: reasoning-gym's scorers, or math-verify."""
 
-MEMORY = 4 * 2**30
+MEMORY = 2 * 2**30
 """Bytes of address space that a process may take."""
 PROCESSOR_SECONDS = 5
 """Processor seconds that one answer may take."""
@@ -49,7 +49,7 @@ FORMULA_TASKS = frozenset(
 _MOST_EVALUATED = 10_000
 _MOST_EXPONENT = 1000
 # Words without brackets and quotes can be looked up, but nothing can be called.
-_WORDS = re.compile(r"[^\W_](?:[^()\[\]{}'\"`\\@:;=*^%<>]|(?<!_)_(?!_))*")
+_WORDS = re.compile(r"[^()\[\]{}'\"`\\@:;=*^%<>]*")
 _FORMULA = re.compile(r"[\w\s.,+\-*/^()|=]*")
 _NAME = re.compile(r"[^\W\d]\w*")
 _FUNCTIONS = frozenset(
@@ -72,7 +72,8 @@ def may_be_evaluated(text: str, task: str) -> bool:
         task: The task of reasoning-gym.
     """
     if task in LITERAL_TASKS:
-        return len(text) <= _MOST_EVALUATED and (_is_literal(text) or bool(_WORDS.fullmatch(text.strip())))
+        short = len(text) <= _MOST_EVALUATED and "__" not in text
+        return short and (_is_literal(text) or bool(_WORDS.fullmatch(text)))
     return task not in FORMULA_TASKS or (len(text) <= _MOST_EVALUATED and _is_formula(text))
 
 
