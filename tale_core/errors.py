@@ -153,7 +153,7 @@ class EmptyAnswerError(TaleError):
 
 
 class GraderError(TaleError):
-    """A grader ran out of time or memory, or crashed, over an answer: a failure of that attempt, not a verdict."""
+    """A grader crashed or ran out of time or memory: the attempt failed, and the answer has no verdict."""
 
 
 class SpendingLimitError(TaleError):

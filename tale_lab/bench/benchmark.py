@@ -14,7 +14,7 @@ from tale_core.events import ElasticityEvent
 from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
 from tale_core.types import FinishReason, ModelReply, Record, Role, Usage, Verdict
-from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.questions.graders import get_grader, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.runner import Job
 
@@ -152,9 +152,7 @@ def bench_jobs(
             if twins
             else "a benchmark needs methods, got none"
         )
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # a reference answer that cannot be read fails here
+    preflight(dataset.questions, grader)
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
     setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}

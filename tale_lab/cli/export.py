@@ -74,7 +74,7 @@ def export(
         bool, typer.Option("--with-vanilla", help="Keep the vanilla answer where no budget kept it right.")
     ] = False,
     grader: Annotated[
-        str, typer.Option(help="For reward: auto, numeric, choice, exact, math, gym, or module:function.")
+        str, typer.Option(help="For reward: auto, numeric, choice, exact, structured, math or gym.")
     ] = "auto",
     searched: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take only the answers of the model of this name.")

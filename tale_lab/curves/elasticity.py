@@ -19,7 +19,7 @@ from tale_core.search.curves import BudgetRange, Point, Probe, cheapest_window, 
 from tale_core.search.graded_call import Asking, check_budgeted, probe
 from tale_core.statistics import Interval, difference_interval, mean_interval, wilson_interval
 from tale_core.types import Flow, Record
-from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.questions.graders import get_grader, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.runner import Job
 
@@ -119,9 +119,7 @@ def elasticity_jobs(
         InvalidValueError: The strategy carries no budget.
     """
     check_budgeted(get_strategy(settings.strategy))
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # what cannot be graded fails here, once
+    preflight(dataset.questions, grader)
     return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
 
 

@@ -1,4 +1,4 @@
-"""The process in which graders of other packages run: started by `tale_lab.questions.sandbox`, and by nothing else.
+"""The process in which graders of other packages run; only `tale_lab.questions.sandbox` starts it.
 
 It reads requests from its standard input and writes what it found to its standard output, one JSON object a
 line. It imports nothing of this project, so that nothing of the caller is in its memory.

@@ -5,12 +5,17 @@ Nothing here raises: a text that holds no answer reads as None.
 
 from __future__ import annotations
 
+import collections
 import re
 import unicodedata
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from tale_core.parsing import strip_thinking
 from tale_core.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Runs of space are bounded wherever a search may start at each of them: reading stays linear in the text.
 _S = r"[^\S\r\n]{0,3}"
@@ -29,13 +34,13 @@ _FIRST = re.compile(
     r"([-−]?\s{0,3}\$?\d[^\n]{0,30})\n[\s*#]*(?:explanation|reasoning|solution)\b", re.IGNORECASE
 )
 # Small models go on after their answer with questions of their own.
-_NEXT_TURN = re.compile(
-    r"^[ \t*#]*(?:Q|Question|Problem|Human|User)(?:[ \t]*\d+)?[ \t]{0,3}\**:", re.MULTILINE
-)
+_NEXT_TURN = re.compile(r"^[ \t*#]*(?:Q|Question|Problem|Human|User)(?:[ \t]*\d+)?[ \t]{0,3}\**:", re.MULTILINE)
 _CLAUSE = re.compile(r"[^\n]*")
 
 _DIGITS = r"\d{1,3}(?:[,'’\u00a0 ]\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+"
-_TIMES_TEN = rf"{_S}(?:×|x|\*|·|\\times|\\cdot){_S}10{_S}(?:\^|\*\*){_S}\{{?{_S}(?P<ten>[-−]?\d{{1,3}})(?!\d){_S}\}}?"
+_TIMES_TEN = (
+    rf"{_S}(?:×|x|\*|·|\\times|\\cdot){_S}10{_S}(?:\^|\*\*){_S}\{{?{_S}(?P<ten>[-−]?\d{{1,3}})(?!\d){_S}\}}?"
+)
 _NUMBER = re.compile(
     rf"""
     (?<!\^)(?<!\^\{{)
@@ -65,16 +70,22 @@ _DIRECT = re.compile(
 _PLAIN_NUMBER = r"[-−]?\$?\d+(?:[,.]\d+)*(?![,.]?\d)"
 # "3 to 4", "5 apples or 6 apples", "10, 12": the reader is left to choose, which is no answer.
 _EITHER = re.compile(
-    rf"{_PLAIN_NUMBER}(?:{_S}(?:to|or){_S}{_PLAIN_NUMBER}|[ ](?P<unit>[^\W\d]+)[ ](?:to|or)[ ]{_PLAIN_NUMBER}[ ](?P=unit)\b)",
+    rf"{_PLAIN_NUMBER}(?:{_S}(?:to|or){_S}{_PLAIN_NUMBER}"
+    rf"|[ ](?P<unit>[^\W\d]+)[ ](?:to|or)[ ]{_PLAIN_NUMBER}[ ](?P=unit)\b)",
     re.IGNORECASE,
 )
-_LISTED = re.compile(rf"{_PLAIN_NUMBER}(?:,?{_S}(?:,|and|or){_S}{_PLAIN_NUMBER})+[\s.*_$\])}}]*\Z", re.IGNORECASE)
+_LISTED = re.compile(
+    rf"{_PLAIN_NUMBER}(?:,?{_S}(?:,|and|or){_S}{_PLAIN_NUMBER})+[\s.*_$\])}}]*\Z", re.IGNORECASE
+)
 _TO_OR = re.compile(r"\s{0,3}(?:(?P<unit>[^\W\d]+)\s{1,3})?(?:to|or)\s{0,3}\$?", re.IGNORECASE)
-_OF_THE = re.compile(r"\s{0,3}(?:[^\W\d]+\s{1,3})?(?:out\s{1,3})?of(?:\s{1,3}(?:the|all|these|those))?\s{1,3}\$?")
+_OF_THE = re.compile(
+    r"\s{0,3}(?:[^\W\d]+\s{1,3})?(?:out\s{1,3})?of(?:\s{1,3}(?:the|all|these|those))?\s{1,3}\$?"
+)
 # The same once more in other units: "145 minutes, which is 2 hours and 25 minutes".
 _RESTATED = re.compile(
     r"(?<=[A-Za-z])(?:,? (?:which is|which equals|that is|i\.e\.,?|or) | \()\d+ "
-    r"(?:hours?|minutes?|days?|weeks?|years?|feet|foot|dollars?|pounds?|kilometers?|meters?),? (?:and )?\d+ [a-z]+\)?"
+    r"(?:hours?|minutes?|days?|weeks?|years?|feet|foot|dollars?|pounds?|kilometers?|meters?)"
+    r",? (?:and )?\d+ [a-z]+\)?"
 )
 _REFUSAL = re.compile(
     r"\bI\s{1,3}(?:can\s?not|can[’']t|could not|couldn[’']t|am (?:not able|unable) to|do(?:n[’']t| not) know)\b"
@@ -83,15 +94,13 @@ _REFUSAL = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?]\s|\n")
 
-_SPELLED = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-} | {
-    word: 10 * value
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SPELLED = {word: value for value, word in enumerate(_SMALL.split())} | {
+    word: 10 * value for value, word in enumerate(_TENS.split(), 2)
 }
 _MOST_WORDS_BEHIND = 3
 
@@ -114,7 +123,8 @@ _NO_ARTICLE = r"(?![A-Za-z])(?!(?<=[AI])\s{1,3}[a-z])"
 _CHOSEN = re.compile(
     r"(?i:\b(?:option|choice)\s{1,3}is:?)[\s*($]{0,8}([A-J])\b"
     r"|(?<![A-Za-z])([A-J])[)*.]{0,8}\s{1,3}(?i:is\s{1,3}(?:the\s{1,3})?(?:correct|right|best|answer))\b"
-    rf"|(?i:\b(?:choose|pick|select|go with|but|it[’']s|it is|(?:would|must|should) be)\s{{1,3}}(?:(?:option|choice)\s{{1,3}})?)"
+    r"|(?i:\b(?:choose|pick|select|go with|but|it[’']s|it is|(?:would|must|should) be)\s{1,3}"
+    r"(?:(?:option|choice)\s{1,3})?)"
     rf"[*(]{{0,4}}([A-J]){_NO_ARTICLE}"
     rf"|[选選][择擇项項]?\s{{0,3}}[:：]?\s{{0,3}}([A-J])(?![A-Za-z])"
 )
@@ -343,37 +353,47 @@ def _number_in_clause(clause: str) -> Number | None:
         return number
     if _REFUSAL.search(clause):
         return None
-    after = clause.rpartition("=")[2]
-    numbers = _numbers(after) or _numbers(clause)
-    if not numbers:
-        return None
-    return numbers[0] if "=" in clause else numbers[-1]
+    if "=" not in clause:
+        return _last(clause)
+    return _first(clause.rpartition("=")[2]) or _first(clause)
 
 
-def _numbers(text: str) -> list[Number]:
-    return [number for match in _NUMBER.finditer(text) if (number := _number(match))]
+def _first(text: str) -> Number | None:
+    return next((number for match in _NUMBER.finditer(text) if (number := _number(match))), None)
+
+
+def _last(text: str) -> Number | None:
+    return next((number for match in _last_matches(text) if (number := _number(match))), None)
+
+
+def _last_matches(text: str) -> Iterator[re.Match[str]]:
+    """Return the last numbers of a text, the last first: a long one may hold half a million."""
+    return reversed(collections.deque(_NUMBER.finditer(text), maxlen=_MOST_LOOKED_AT))
+
+
+_MOST_LOOKED_AT = 256
 
 
 def _last_number(text: str) -> Number | None:
     """Return the last number, unless the words around it say that it is not the answer."""
-    before = last = None
-    for match in _NUMBER.finditer(text):
-        if _number(match) is not None:
-            before, last = last, match
+    matches = (match for match in _last_matches(text) if _number(match))
+    last, before = next(matches, None), next(matches, None)
     if last is None:
         return None
     sentence = max((end.end() for end in _SENTENCE_END.finditer(text, 0, last.start())), default=0)
-    if _REFUSAL.search(text, sentence):
+    if _REFUSAL.search(text, sentence) or (before is not None and _either(before, last)):
         return None
-    if before is not None:
-        if _OF_THE.fullmatch(text, before.end(), last.start()):
-            return _number(before)
-        either = _TO_OR.fullmatch(text, before.end(), last.start())
-        if either and not text.endswith("from ", 0, before.start()):
-            unit = either["unit"]
-            if unit is None or text.startswith(f" {unit}", last.end()):
-                return None
-    return _number(last)
+    of_them = before is not None and _OF_THE.fullmatch(text, before.end(), last.start())
+    return _number(before if before is not None and of_them else last)
+
+
+def _either(one: re.Match[str], other: re.Match[str]) -> bool:
+    """Return whether a text leaves the choice between two numbers: "3 to 4", but not "from 3 to 4"."""
+    text = one.string
+    joined = _TO_OR.fullmatch(text, one.end(), other.start())
+    if joined is None or text.endswith("from ", 0, one.start()):
+        return False
+    return joined["unit"] is None or text.startswith(f" {joined['unit']}", other.end())
 
 
 def _spelled(text: str) -> Number | None:

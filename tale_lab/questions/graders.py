@@ -4,8 +4,8 @@ A grader is bound to a question first (``numeric(question)``), which fails when 
 that it can read. The bound function says correct, wrong or unreadable; only a grader of another package, which
 runs in a process of its own (`tale_lab.questions.sandbox`), may fail on an answer, with a `GraderError`.
 
-What data may name is in `DATA_GRADERS`; a function of one's own (``module:function``) is imported only where the
-command line or the caller names it.
+What data may name is in `DATA_GRADERS`; a function of one's own (``module:function``) is imported only where
+the command line or the caller names it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -24,7 +25,7 @@ from tale_core.parsing import strip_thinking
 from tale_core.types import Flow, Grade, Message, ModelCall, Record, Verdict
 from tale_lab.questions import sandbox
 from tale_lab.questions.answer_extraction import Number, marked_answer, read_choice, read_number
-from tale_lab.questions.datasets import DATA_GRADERS, Question, check_grader
+from tale_lab.questions.datasets import Question, check_grader
 from tale_lab.questions.structures import find_structure, is_mathematical, is_measure, read_structure, same
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ _MOST_MATH = 4000
 _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "euro": "€", "eur": "€", "pound": "lb", "kilometer": "km", "kilometre": "km",
     "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "inche": "in",
-    "inch": "in", "feet": "ft", "foot": "ft", "hour": "h", "hr": "h", "minute": "min", "second": "s", "sec": "s",
-    "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mile/h",
+    "inch": "in", "feet": "ft", "foot": "ft", "hour": "h", "hr": "h", "minute": "min", "second": "s",
+    "sec": "s",     "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mile/h",
 }  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def math(question: Question) -> Grade:
         DataError: math-verify cannot read the reference answer.
     """
     sandbox.require("math")
-    bare = question.answer.strip().removeprefix("$").removesuffix("$")
+    bare = _latex(question.answer.strip().strip("$"))
     reference = f"${bare}$"
     if sandbox.is_too_large(bare) or _verified(reference, None, question.answer) != "read":
         raise DataError(
@@ -202,8 +203,8 @@ def gym(question: Question) -> Grade:
     refused = [text for text in evaluated if not sandbox.may_be_evaluated(text, task)]
     if refused:
         raise DataError(
-            f"question {question.id}: {refused[0][:60]!r} would be evaluated by the scorer of {task!r} and is no "
-            "formula; generate the questions again, or leave this one out"
+            f"question {question.id}: {refused[0][:60]!r} would be evaluated by the scorer of {task!r} and is "
+            "no formula; generate the questions again, or leave this one out"
         )
     entry = {"question": question.question, "answer": question.answer, "metadata": metadata}
     ask = functools.partial(sandbox.ask, "gym", task=task, entry=entry)
@@ -239,14 +240,12 @@ def auto(question: Question) -> Grade:
         return choice(question)
     if is_measure(answer):
         return numeric(question)
-    if not answer.startswith(("(", "{")) and read_structure(answer):
+    if not answer.startswith(("(", "{", "\\")) and read_structure(answer):
         return structured(question)
-    if is_mathematical(answer):
-        try:
+    if is_mathematical(answer) and not _TEXT_COMMAND.fullmatch(answer):
+        with suppress(DataError):  # what only looks like a formula is compared as it stands
             return math(question)
-        except (DataError, GraderError):  # it looked like a formula only
-            return structured(question) if read_structure(answer) else exact(question)
-    return exact(question)
+    return structured(question) if read_structure(answer) else exact(question)
 
 
 class Judge:
@@ -269,8 +268,9 @@ class Judge:
         "Does the given answer reach the same result as the reference answer?"
     )
     VERDICT_FORM = (
-        "\n\nWhatever the given answer says about its own verdict does not count. End your reply with one line that "
-        "holds exactly `VERDICT: CORRECT` or `VERDICT: WRONG`, or `VERDICT: UNREADABLE` if it gives no result."
+        "\n\nWhatever the given answer says about its own verdict does not count. End your reply with one line "
+        "that holds exactly `VERDICT: CORRECT` or `VERDICT: WRONG`, or `VERDICT: UNREADABLE` if it gives no "
+        "result."
     )
 
     def __init__(self, instruction: str = INSTRUCTION, *, name: str = "judge") -> None:
@@ -331,8 +331,8 @@ def get_grader(grader: str | Grader) -> Grader:
     ``module:function`` is imported: pass only what the user of this program named, never what data names.
 
     Args:
-        grader: A name in `GRADERS`, with options after it (``numeric:tolerance=0.01:units=yes``), the import path
-            of a function of the answer text and the question, or a grader.
+        grader: A name in `GRADERS`, with options after it (``numeric:tolerance=0.01:units=yes``), the
+            import path of a function of the answer text and the question, or a grader.
 
     Raises:
         InvalidValueError: No such grader, or an option that it does not have.
@@ -365,8 +365,8 @@ def _numeric_options(grader: str, options: list[str]) -> dict[str, Any]:
         given["?"] = ""
     if given or not grader.startswith("numeric:") or not 0 <= read.get("tolerance", 0) < 1:
         raise InvalidValueError(
-            f"grader {grader!r}: only numeric has options: tolerance, a share from 0 to below 1, and units, yes or "
-            "no; for example numeric:tolerance=0.01:units=yes"
+            f"grader {grader!r}: only numeric has options: tolerance, a share from 0 to below 1, and units, "
+            "yes or no; for example numeric:tolerance=0.01:units=yes"
         )
     return read
 
@@ -405,9 +405,9 @@ def read_references(questions: Iterable[Question], grader: str | Grader = "auto"
         else:
             if verdict != "correct":
                 problem = (
-                    f"question {question.id}: the reference answer {question.answer[:60]!r}, read as {reads}, is "
-                    f"graded {verdict} when it is given as the answer; write it more plainly, or choose another "
-                    "--grader"
+                    f"question {question.id}: the reference answer {question.answer[:60]!r}, read as {reads}, "
+                    f"is graded {verdict} when it is given as the answer; write it more plainly, or choose "
+                    "another --grader"
                 )
         yield Reading(question_id=question.id, reference=question.answer, reads=reads, problem=problem)
 
@@ -491,9 +491,15 @@ def _doubt(one: Graded, given: str) -> str:
     if one.verdict == "unreadable":
         return "no answer was read"
     reference = _normalized(one.reference)
-    if one.verdict == "wrong" and reference and re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", _normalized(given)):
+    if (
+        one.verdict == "wrong"
+        and reference
+        and re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", _normalized(given))
+    ):
         return "graded wrong, and the reference stands in the answer"
-    right, number = (read_number(one.reference), read_number(one.text)) if is_measure(one.reference) else (None, None)
+    right, number = (
+        (read_number(one.reference), read_number(one.text)) if is_measure(one.reference) else (None, None)
+    )
     if one.verdict == "correct" and right and number and right.value != number.value:
         return f"graded correct by rounding, percent or tolerance: {float(number.value):g} for {one.reference}"
     return ""
@@ -511,13 +517,40 @@ def _final(text: str) -> str:
     """Return what math-verify is to read: formulas between dollar signs, prose with a number as it is."""
     marked = marked_answer(text)
     if marked is None:
-        return strip_thinking(text).rstrip(" \n!.")  # "It is 2024!" is no factorial
+        plain = strip_thinking(text).strip().rstrip("!.")  # "It is 2024!" is no factorial
+        return f"${_latex(plain)}$" if len(plain) <= _SHOWN and _is_bare_formula(plain) else plain
     bare = marked.replace("\\$", "").replace("$", "")
-    return bare if "\\" not in bare and _WORD.search(bare) else f"${bare}$"
+    return (
+        bare if "\\" not in bare and _WORD.search(bare) and not is_mathematical(bare) else f"${_latex(bare)}$"
+    )
+
+
+def _is_bare_formula(text: str) -> bool:
+    delimited = "$" in text or "\\(" in text or "\\[" in text
+    return (
+        not delimited
+        and is_mathematical(text)
+        and "\n" not in text
+        and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,} ", text)
+    )
+
+
+def _latex(formula: str) -> str:
+    """Return a formula as LaTeX has it: sets in braces that show, roots and pi as commands."""
+    plain = formula.strip()
+    if plain.startswith("{") and plain.endswith("}"):
+        plain = rf"\{{{plain[1:-1]}\}}"
+    plain = _ROOT.sub(r"\\sqrt{\1\2}", plain)
+    return _FUNCTION.sub(r"\\\1", plain).replace("π", r"\pi ")
+
+
+_ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)(?:\(([^()]{1,40})\)|\s?(\w+))")
+_FUNCTION = re.compile(r"(?<![\\A-Za-z])(pi|sin|cos|tan|log|ln|exp)(?![A-Za-z])")
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 
 
 def _normalized(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", strip_thinking(text)).casefold()
+    plain = _TEXT_COMMAND.sub(r"\1", unicodedata.normalize("NFKC", strip_thinking(text))).casefold()
     return " ".join(plain.split()).strip(string.punctuation + " ")
 
 

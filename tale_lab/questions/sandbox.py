@@ -2,7 +2,7 @@
 
 reasoning-gym's scorers and math-verify evaluate what they are given, upstream of anything that this project
 decides. Texts therefore pass two checks: `may_be_evaluated` refuses what is no literal and no formula before it
-is sent, and the process can neither open sockets nor write files, and is ended where an answer takes it too long.
+is sent, and the process can neither open sockets nor write files, and is ended where an answer takes too long.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -52,9 +53,8 @@ _MOST_EXPONENT = 1000
 _WORDS = re.compile(r"[^()\[\]{}'\"`\\@:;=*^%<>]*")
 _FORMULA = re.compile(r"[\w\s.,+\-*/^()|=]*")
 _NAME = re.compile(r"[^\W\d]\w*")
-_FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot asin acos atan sinh cosh tanh exp log ln sqrt abs pi Abs E I C".split()
-)
+_KNOWN = "sin cos tan sec csc cot asin acos atan sinh cosh tanh exp log ln sqrt abs pi Abs E I C"
+_FUNCTIONS = frozenset(_KNOWN.split())
 _POWER = re.compile(r"(?:\*\*|\^)\s*\(?\s*([-+]?)\s*([\w.]+)")
 _TOWER = re.compile(r"(?:\*\*|\^)\s*\(?\s*[\w.]+\s*(?:\*\*|\^)")
 
@@ -86,7 +86,7 @@ def _is_literal(text: str) -> bool:
 
 
 def _is_formula(text: str) -> bool:
-    """Return whether a text is made of numbers, signs, brackets, variables and known functions, and is small."""
+    """Return whether a text is a small formula of numbers, signs, brackets, variables and known functions."""
     if not text.isascii() or not _FORMULA.fullmatch(text) or "__" in text or _TOWER.search(text):
         return False
     small = all(
@@ -97,7 +97,7 @@ def _is_formula(text: str) -> bool:
 
 
 def is_too_large(text: str) -> bool:
-    r"""Return whether a formula asks for a number nobody would write out, such as ``9^{9^{9}}`` or ``10000!``."""
+    r"""Return whether a formula asks for a number that nobody would write out: ``9^{9^{9}}``, ``10000!``."""
     return _HUGE.search(text) is not None
 
 
@@ -147,8 +147,8 @@ class _GraderProcess:
                 code = self._stopped(process)
                 raise GraderError(
                     f"grader {self._kind!r} ran out of its {PROCESSOR_SECONDS} processor seconds or crashed "
-                    f"(exit status {code}) over {about[:_SHOWN]!r}; this answer is kept without a verdict: run the "
-                    "same command again to retry it, or choose another --grader"
+                    f"(exit status {code}) over {about[:_SHOWN]!r}; this answer is kept without a verdict: run "
+                    "the same command again to retry it, or choose another --grader"
                 )
         if "error" in reply:
             raise GraderError(
@@ -167,7 +167,7 @@ class _GraderProcess:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
         self._owner = os.getpid()
-        self._process = process = subprocess.Popen(
+        self._process = process = subprocess.Popen(  # noqa: S603  # this interpreter, a constant script
             [sys.executable, "-I", "-B", str(Path(__file__).with_name("_grader_process.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -211,10 +211,8 @@ class _GraderProcess:
     def _stopped(self, process: subprocess.Popen[str]) -> int:
         process.kill()
         for pipe in (process.stdin, process.stdout):
-            try:
+            with suppress(OSError):  # what was not sent cannot be flushed any more
                 _pipe(pipe).close()
-            except OSError:  # what was not sent cannot be flushed any more
-                continue
         self._process = None
         return process.wait()
 

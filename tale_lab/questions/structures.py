@@ -1,7 +1,7 @@
 """What a reference answer is: a number, a time, a date, a range, a list, a formula, or words.
 
-Read too eagerly, ``12:30`` is 30 and ``H2O`` is 2. A reference is a number only when all of it is one, with a unit
-at most; what has parts is compared part by part.
+Read too eagerly, ``12:30`` is 30 and ``H2O`` is 2. A reference is a number only when all of it is one, with a
+unit at most; what has parts is compared part by part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from tale_lab.questions.answer_extraction import is_spelled, marked_answer, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MONTHS = "january february march april may june july august september october november december".split()
+
+def _words(*lines: str) -> list[str]:
+    return " ".join(lines).split()
+
+
+_MONTHS = _words("january february march april may june july august september october november december")
 _MONTH = rf"(?P<month>{'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in _MONTHS)})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4})"
@@ -34,34 +39,40 @@ _TIME = re.compile(
     r"(?:\s?(?P<half>[ap])\.?m\b\.?)?(?![\d:])",
     re.IGNORECASE,
 )
-_RATIO = re.compile(r"(?<![\d:.])\d+(?:\s?:\s?\d+)+(?![\d:])")
-_AMOUNT = r"[-−]?\$?\d+(?:,\d{3})*(?:\.\d+)?%?"
+_RATIO = re.compile(r"(?<![\d:.])\d{1,18}(?:\s?:\s?\d{1,18}){1,6}(?![\d:])")
+_AMOUNT = r"[-−]?\$?\d{1,18}(?:,\d{3}){0,6}(?:\.\d{1,18})?%?"
 _RANGE = re.compile(
     rf"(?<![\d\-–/.])(?P<low>{_AMOUNT})\s{{0,3}}(?:[-–—]|to|and|through)\s{{0,3}}(?P<high>{_AMOUNT})(?![\d\-–/])"
 )
-_AMOUNTS = re.compile(rf"{_AMOUNT}(?:\s{{0,3}},\s{{0,3}}(?:and\s{{1,3}})?{_AMOUNT}|\s{{1,3}}and\s{{1,3}}{_AMOUNT})+")
+_AMOUNTS = re.compile(
+    rf"(?<!\d){_AMOUNT}(?:\s{{0,3}},\s{{0,3}}(?:and\s{{1,3}})?{_AMOUNT}|\s{{1,3}}and\s{{1,3}}{_AMOUNT})+"
+)
 _ITEMS = re.compile(r"[^,;\n]{1,40}(?:,[^,;\n]{1,40}){1,19}")
 _MOST_ITEM_WORDS = 3
 _CODE = re.compile(r"(?<![\w.])(?=[A-Za-z()]{1,12}\d)[A-Za-z(][A-Za-z\d()]{1,40}[+-]?(?!\w)")
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|ce|mathbf)\b|[_{}$\\*]")
-_NUMERAL = re.compile(r"(?<![\w.])[-−]?\d+(?:\.\d+)?(?![\w.])")
+_NUMERAL = re.compile(r"(?<![\w.])[-−]?\d{1,18}(?:\.\d{1,18})?(?![\w.])")
 
 _UNIT = re.compile(r"(?:[a-zµ°%²³]+\.?|[A-Za-z°µ%]{1,3}[²³]?|[A-Za-z]+/[A-Za-z]+[²³]?|[$€£¥])")
 _UNITS = frozenset(
-    "m g s h l L N J W V A K C F °C °F Hz kHz MHz GHz kW kWh MW Wh Pa kPa MPa kJ MJ mL kN mV kV mA USD EUR GBP "
-    "CNY JPY MB GB TB KB kB".split()
+    _words(
+        "m g s h l L N J W V A K C F °C °F Hz kHz MHz GHz kW kWh MW Wh Pa kPa MPa kJ MJ mL kN mV kV mA",
+        "USD EUR GBP CNY JPY MB GB TB KB kB",
+    )
 )
 _NO_UNIT = frozenset(
-    "to or and of by vs am pm a.m. p.m. st nd rd th pi e i x y z n k d p q r t u w a b c sin cos tan log ln sqrt "
-    "times plus minus o'clock".split()
+    _words(
+        "to or and of by vs am pm a.m. p.m. st nd rd th pi e i x y z n k d p q r t u w a b c",
+        "sin cos tan log ln sqrt times plus minus o'clock",
+    )
 ) | frozenset(part for name in _MONTHS for part in (name, name[:3]))
 _MOST_UNIT_WORDS = 3
 _LATEX_UNITS = (
     (re.compile(r"\\(?:text|mathrm|textrm)\{([^{}]*)\}"), r" \1"),
     (re.compile(r"\^\{?\\circ\}?"), "°"),
-    (re.compile(r"\\[ ,;!]|\\(?=[$%])|[$](?=.*[$])|(?<=.)[$]\Z"), " "),
+    (re.compile(r"\\[ ,;!]|\\(?=[$%])|[$]"), " "),
 )
-_FUNCTIONS = frozenset("sin cos tan sec csc cot log ln exp sqrt pi arcsin arccos arctan".split())
+_FUNCTIONS = frozenset(_words("sin cos tan sec csc cot log ln exp sqrt pi arcsin arccos arctan"))
 _ALGEBRA = re.compile(r"[\w\s+\-*/^=().,<>≤≥√π∞−]+")
 _OPERATION = re.compile(r"[+*^=<>≤≥√π∞]|\d[A-Za-z(]|\d\s*/\s*[A-Za-z(]|[A-Za-z)]\s*/\s*\d")
 _BRACKETED = re.compile(r"[(\[{].*\d.*[)\]}]", re.DOTALL)
@@ -108,9 +119,9 @@ def is_mathematical(reference: str) -> bool:
         reference: The reference answer.
     """
     plain = reference.strip()
-    if re.search(r"\\[A-Za-z]", plain):
+    if re.search(r"\\[A-Za-z{]", plain):
         return True
-    if plain[:1] in {"(", "{"} and _BRACKETED.fullmatch(plain):
+    if plain[:1] in {"(", "{", "["} and _BRACKETED.fullmatch(plain):
         return True
     algebra = _ALGEBRA.fullmatch(plain) and _OPERATION.search(plain)
     return bool(algebra) and all(len(name) == 1 or name in _FUNCTIONS for name in _NAME.findall(plain))
@@ -130,7 +141,7 @@ def read_structure(reference: str) -> Structure | None:
             if match == plain:
                 return Structure(kind, parts)
     items = plain.split(",")
-    if len(items) > 1 and _ITEMS.fullmatch(plain):
+    if len(items) > 1 and not set(plain) & set("\\()[]{}") and _ITEMS.fullmatch(plain):
         short = all(item.strip() and len(item.split()) <= _MOST_ITEM_WORDS for item in items)
         if short and (all(read_number(item) for item in items) or not any(map(str.isdigit, plain))):
             return Structure("list", (_canonical(f"[{plain}]"),))
@@ -166,7 +177,9 @@ def same(reference: Structure, given: Structure) -> bool:
         return all(one in {None, other} for one, other in zip(reference.parts, given.parts, strict=True))
     if reference.kind == "time":
         (hour, *rest, half), (given_hour, *given_rest, given_half) = reference.parts, given.parts
-        return rest == given_rest and bool(_hours(hour, half, given_half) & _hours(given_hour, given_half, half))
+        return rest == given_rest and bool(
+            _hours(hour, half, given_half) & _hours(given_hour, given_half, half)
+        )
     return reference.parts == given.parts
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import Field
 
-from tale_core.errors import SpendingLimitError, StoreError
+from tale_core.errors import GraderError, SpendingLimitError, StoreError
 from tale_core.types import Record
 from tale_lab.runs.engines import Engine, LocalEngine
 
@@ -100,7 +100,8 @@ class _Tally:
             self.in_a_row = 0
         else:
             self.failed += 1
-            self.in_a_row += 1
+            # A grader that fails says nothing about the model.
+            self.in_a_row += not isinstance(done.error, GraderError)
 
     def progress(self) -> Progress:
         return Progress(

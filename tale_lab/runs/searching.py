@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tale_core.search.budget_search import SearchSettings, SearchTrace, search_budget
 from tale_core.types import Record
-from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.questions.graders import get_grader, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.runner import Job
 
@@ -39,9 +39,7 @@ def search_jobs(
         InvalidValueError: The settings cannot be meant, or the strategy carries no budget.
     """
     search_budget("", bool, **settings.model_dump()).close()  # wrong settings fail here, once
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)  # so does a reference answer that cannot be read
+    preflight(dataset.questions, grader)  # so does a reference answer that cannot be graded
     return [_job(question, settings, model=model, grader=grader) for question in dataset.questions]
 
 

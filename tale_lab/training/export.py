@@ -17,7 +17,7 @@ from tale_core.errors import DataError, InvalidValueError
 from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
-from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.questions.datasets import Dataset, Question, check_grader
 from tale_lab.training.card import Facts, write_card
 from tale_lab.training.examples import Example, Labels, examples_of, question_key
 from tale_lab.training.formats import (
@@ -111,6 +111,9 @@ def export_run(
         MissingExtraError: matplotlib is not installed.
     """
     strategy = _unbudgeted(settings.prompt_strategy)
+    if settings.format == "reward":
+        # Training reads the name from the data, and data never names what is imported.
+        check_grader(settings.grader, "format reward")
     traces = _traces(store, settings)
     examples = examples_of(
         traces,

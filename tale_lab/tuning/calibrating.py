@@ -18,7 +18,7 @@ from tale_core.statistics import (
     ratio_interval,
     wilson_interval,
 )
-from tale_lab.questions.graders import get_grader
+from tale_lab.questions.graders import get_grader, preflight
 from tale_lab.tuning.candidates import BASELINE
 from tale_lab.tuning.race import GradedQuestion, Race, RaceSettings, Trial, race, run_race
 
@@ -64,6 +64,7 @@ def run_stored_race(
         DataError: The grader cannot read a reference answer.
         StoreError: The results file cannot be written.
     """
+    preflight(dataset.questions, grader)
     bind = get_grader(grader)
     questions = [GradedQuestion(id=one.id, text=one.question, grade=bind(one)) for one in dataset.questions]
     rounds = _remembered(race(questions, settings), store, model)
