@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -218,7 +220,8 @@ def _question(where: str, row: dict[str, Any] | DataError, instruction: str) -> 
 
 def _text(where: str, row: dict[str, Any], key: str) -> str:
     value = row.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     if not isinstance(value, str) or not value.strip():
         shown = "there is none" if value is None else f"got {value!r}"
@@ -240,15 +243,18 @@ def _rows(name: str) -> Iterator[Row]:
     )
 
 
-def _opened(path: Path) -> bytes:
+def _opened(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines as they are read, without a byte order mark."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                yield line if number else line.removeprefix(b"\xef\xbb\xbf")
     except OSError as exc:
         raise DataError(f"cannot read {str(path)!r}: {exc.strerror}") from exc
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_opened(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(_opened(path), 1):
         if line.strip():
             where = f"{path.name} line {number}"
             yield where, _json_row(where, line)
@@ -256,7 +262,13 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> dict[str, Any] | DataError:
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=_no_number)
+        # JSON may escape half of a surrogate pair, which is no character: it could not be sent or stored.
+        if b"\\ud" in line.lower():
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        half = str(exc.object)[exc.start]
+        return DataError(f"{where}: holds half of a surrogate pair, {half!r}; write the whole character there")
     except (ValueError, RecursionError) as exc:
         return DataError(f"{where}: not JSON ({exc})")
     if not isinstance(row, dict):
@@ -264,12 +276,17 @@ def _json_row(where: str, line: bytes) -> dict[str, Any] | DataError:
     return row
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number there")
+
+
 def _read_csv(path: Path) -> Iterator[Row]:
     try:
-        text = _opened(path).decode("utf-8-sig")
+        text = b"".join(_opened(path)).decode()
     except UnicodeDecodeError as exc:
         raise DataError(f"{path.name}: not UTF-8 (byte {exc.start}); save the file as UTF-8") from exc
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    # Not splitlines: a field may hold U+2028, a vertical tab and others, which end no line of CSV.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             where = f"{path.name} line {reader.line_num}"
@@ -278,7 +295,8 @@ def _read_csv(path: Path) -> Iterator[Row]:
             else:
                 yield where, row
     except csv.Error as exc:
-        raise DataError(f"{path.name}, after line {reader.line_num}: {exc}") from exc
+        longer = "; save it as .jsonl, which has no such limit" if "field limit" in str(exc) else ""
+        raise DataError(f"{path.name}, after line {reader.line_num}: {exc}{longer}") from exc
 
 
 def _options(text: str) -> dict[str, Any]:

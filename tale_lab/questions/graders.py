@@ -41,7 +41,7 @@ _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "euro": "€", "eur": "€", "pound": "lb", "kilometer": "km", "kilometre": "km",
     "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "inche": "in",
     "inch": "in", "feet": "ft", "foot": "ft", "hour": "h", "hr": "h", "minute": "min", "second": "s",
-    "sec": "s",     "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mile/h",
+    "sec": "s",     "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mi/h", "mile": "mi",
 }  # fmt: skip
 
 
@@ -104,8 +104,11 @@ def numeric(question: Question, *, tolerance: float = 0.0, units: bool = False) 
 
 def _unit(number: Number) -> str:
     unit = number.unit if len(number.unit) <= 1 else number.unit.lower()
-    single = unit[:-1] if len(unit) > 2 and unit.endswith("s") else unit  # noqa: PLR2004  # "ms" is no plural
-    return "/".join(_UNIT_NAMES.get(part, part) for part in _UNIT_NAMES.get(single, single).split("/"))
+    return "/".join(_UNIT_NAMES.get(part, part) for part in map(_singular, unit.split("/")))
+
+
+def _singular(unit: str) -> str:
+    return unit[:-1] if len(unit) > 2 and unit.endswith("s") else unit  # noqa: PLR2004  # "ms" is no plural
 
 
 def choice(question: Question) -> Grade:

@@ -249,7 +249,8 @@ def _last_list(reference: Structure, whole: str, marked: str | None) -> Structur
     # Double brackets mark an answer, and are a list of lists, too.
     places = [groups[-1]] if groups else []
     if marked is not None:
-        places.append(f"[{marked.strip(' .*$')}]")
+        bare = marked.strip(" .*$")
+        places.append(f"[{bare.replace(' and ', ', ') if _AMOUNTS.fullmatch(bare) else bare}]")
     else:
         amounts = _AMOUNTS.findall(whole) if own[:1].isdecimal() or own[:1] in "-[" else []
         places += [f"[{amounts[-1].replace(' and ', ', ')}]"] if amounts else []
