@@ -41,7 +41,9 @@ _LABEL_BEFORE = re.compile(
     r"(?: (?:budget|预算|預算) \D{0,12} | (?<!\d)(?<!\d\s) tokens?\b \D{0,12} [:=] \W{0,4} ) \Z",
     re.IGNORECASE | re.VERBOSE,
 )
-_LABEL_AFTER = re.compile(r"[\s\]】)*-]{0,24}(?:output\s{1,8})?[个個]?\s{0,8}(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
+_LABEL_AFTER = re.compile(
+    r"[\s\]】)*-]{0,24}(?:output\s{1,8})?[个個]?\s{0,8}(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE
+)
 _LONGEST_LABEL = 24
 _MOST_DIGITS = 18
 # Beyond this the value no longer matters, and Python may refuse the conversion.

@@ -7,7 +7,9 @@ line. It imports nothing of this project, so that nothing of the caller is in it
 from __future__ import annotations
 
 import functools
+import importlib
 import json
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -30,8 +32,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _gym() -> Callable[..., Any]:
-    import reasoning_gym  # noqa: PLC0415  # only this kind of process needs it
-
+    reasoning_gym: Any = importlib.import_module("reasoning_gym")
     scorer = functools.lru_cache(maxsize=256)(reasoning_gym.get_score_answer_fn)
 
     def answer(task: str, candidates: list[str], entry: dict[str, Any]) -> bool:
@@ -51,10 +52,7 @@ def _scores(score: Callable[..., float], candidate: str, entry: dict[str, Any]) 
 
 
 def _math() -> Callable[..., Any]:
-    import logging  # noqa: PLC0415
-
-    import math_verify  # noqa: PLC0415
-
+    math_verify: Any = importlib.import_module("math_verify")
     logging.disable()  # it logs the answers that it cannot read
 
     @functools.lru_cache(maxsize=1024)

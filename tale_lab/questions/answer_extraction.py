@@ -474,9 +474,10 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
         if match["base"]:
             return _power(int(match["base"]), match["power"])
         if match["european"]:
-            return Fraction(match["european"].replace(".", "").replace(",", "."))
-        digits = re.sub(r"\D", "", match["digits"] or "0")
-        value = Fraction(f"{digits}{match['decimals'] or ''}{match['exponent'] or ''}")
+            value = Fraction(match["european"].replace(".", "").replace(",", "."))
+        else:
+            digits = re.sub(r"\D", "", match["digits"] or "0")
+            value = Fraction(f"{digits}{match['decimals'] or ''}{match['exponent'] or ''}")
         if match["ten"]:
             return value * _power(10, match["ten"])
         return value / int(match["divisor"]) if match["divisor"] else value

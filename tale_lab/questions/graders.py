@@ -26,7 +26,14 @@ from tale_core.types import Flow, Grade, Message, ModelCall, Record, Verdict
 from tale_lab.questions import sandbox
 from tale_lab.questions.answer_extraction import Number, marked_answer, read_choice, read_number
 from tale_lab.questions.datasets import Question, check_grader
-from tale_lab.questions.structures import find_structure, is_mathematical, is_measure, read_structure, same
+from tale_lab.questions.structures import (
+    find_structure,
+    is_mathematical,
+    is_measure,
+    last_group,
+    read_structure,
+    same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +48,7 @@ _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "euro": "€", "eur": "€", "pound": "lb", "kilometer": "km", "kilometre": "km",
     "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "inche": "in",
     "inch": "in", "feet": "ft", "foot": "ft", "hour": "h", "hr": "h", "minute": "min", "second": "s",
-    "sec": "s",     "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mi/h", "mile": "mi",
+    "sec": "s", "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "mph": "mi/h", "mile": "mi",
 }  # fmt: skip
 
 
@@ -558,17 +565,20 @@ def _normalized(text: str) -> str:
 
 
 def _candidates(text: str, reference: str) -> list[str]:
-    """Return the texts to score: the marked answer or the whole text, and the number where one is wanted."""
+    """Return the texts to score: the marked answer or the whole text, and the number or the list in it."""
     marked = marked_answer(text)
-    whole = strip_thinking(text).strip() if marked is None else marked.strip(" .*$`")
-    candidates = [whole] if whole else []
-    if read_number(reference) is None:
-        return candidates
-    number = read_number(text)
-    if number is None:
-        return []
-    value = number.value
-    return [*candidates, str(value) if value.denominator == 1 else repr(float(value))]
+    whole = strip_thinking(text).strip()
+    candidates = [whole if marked is None else marked.strip(" .*$`")]
+    if reference.lstrip().startswith("["):
+        # The double brackets of a list of lists look like the marks of an answer.
+        candidates += [group for group in (last_group(whole),) if group is not None]
+    elif read_number(reference) is not None:
+        number = read_number(text)
+        if number is None:
+            return []
+        value = number.value
+        candidates.append(str(value) if value.denominator == 1 else repr(float(value)))
+    return [one for one in candidates if one]
 
 
 def _ruling(text: str) -> Verdict:

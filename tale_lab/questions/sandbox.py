@@ -53,7 +53,7 @@ _MOST_EXPONENT = 1000
 _WORDS = re.compile(r"[^()\[\]{}'\"`\\@:;=*^%<>]*")
 _FORMULA = re.compile(r"[\w\s.,+\-*/^()|=]*")
 _NAME = re.compile(r"[^\W\d]\w*")
-_KNOWN = "sin cos tan sec csc cot asin acos atan sinh cosh tanh exp log ln sqrt abs pi Abs E I C"
+_KNOWN = "sin cos tan sec csc cot asin acos atan sinh cosh tanh exp log ln sqrt abs pi Abs Integral E I C"
 _FUNCTIONS = frozenset(_KNOWN.split())
 _POWER = re.compile(r"(?:\*\*|\^)\s*\(?\s*([-+]?)\s*([\w.]+)")
 _TOWER = re.compile(r"(?:\*\*|\^)\s*\(?\s*[\w.]+\s*(?:\*\*|\^)")

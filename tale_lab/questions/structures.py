@@ -244,10 +244,10 @@ def _amount(text: str) -> str:
 
 
 def _last_list(reference: Structure, whole: str, marked: str | None) -> Structure | None:
-    groups = list(_groups(whole))
+    group = last_group(whole)
     own = str(reference.parts[0])
     # Double brackets mark an answer, and are a list of lists, too.
-    places = [groups[-1]] if groups else []
+    places = [] if group is None else [group]
     if marked is not None:
         bare = marked.strip(" .*$")
         places.append(f"[{bare.replace(' and ', ', ') if _AMOUNTS.fullmatch(bare) else bare}]")
@@ -260,17 +260,21 @@ def _last_list(reference: Structure, whole: str, marked: str | None) -> Structur
     return next((one for one in given if one == reference), given[0] if given else None)
 
 
-def _groups(text: str) -> Iterator[str]:
-    """Return what stands in brackets, the outermost of them, brackets included."""
-    depth, start = 0, 0
+def last_group(text: str) -> str | None:
+    """Return what stands in the last brackets that are closed, the outermost of them, brackets included.
+
+    Args:
+        text: The model's answer.
+    """
+    depth, start, found = 0, 0, None
     for match in re.finditer(r"[\[\]]", text):
         if match[0] == "[":
             start = match.start() if depth == 0 else start
             depth += 1
         elif depth:
             depth -= 1
-            if depth == 0:
-                yield text[start : match.end()]
+            found = found if depth else (start, match.end())
+    return None if found is None else text[slice(*found)]
 
 
 def _canonical(group: str) -> str:
