@@ -262,7 +262,8 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> dict[str, Any] | DataError:
     try:
-        row = json.loads(line, parse_constant=_no_number)
+        # Given bytes, json would let encoded halves of surrogate pairs pass.
+        row = json.loads(line.decode(), parse_constant=_no_number)
         # JSON may escape half of a surrogate pair, which is no character: it could not be sent or stored.
         if b"\\ud" in line.lower():
             json.dumps(row, ensure_ascii=False).encode()

@@ -110,8 +110,9 @@ def test_a_malformed_line_is_named_and_stops_or_is_skipped(tmp_path: Path, line:
     assert dataset.skipped[0].startswith("data.jsonl line 2")
 
 
-def test_bytes_that_are_no_utf8_are_a_malformed_line(tmp_path: Path) -> None:
-    path = written(tmp_path / "data.jsonl", b'{"question": "\xff\xfe", "answer": 1}\n')
+@pytest.mark.parametrize("bytes_", [b"\xff\xfe", b"\xed\xa0\x80"])  # the latter is half of a surrogate pair
+def test_bytes_that_are_no_utf8_are_a_malformed_line(tmp_path: Path, bytes_: bytes) -> None:
+    path = written(tmp_path / "data.jsonl", b'{"question": "' + bytes_ + b'", "answer": 1}\n')
     with pytest.raises(DataError, match="line 1: not JSON"):
         load_dataset(path)
 

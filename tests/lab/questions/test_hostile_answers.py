@@ -19,11 +19,15 @@ from tale_core import DataError, GraderError, run
 from tale_core.method.arithmetic import find_slips
 from tale_core.parsing import parse_budget
 from tale_core.testing import ScriptedModel
+from tale_lab.bench.benchmark import bench_jobs
+from tale_lab.bench.methods import Vanilla
 from tale_lab.questions import sandbox
 from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
-from tale_lab.questions.datasets import Question, load_dataset
+from tale_lab.questions.datasets import Dataset, Question, load_dataset
 from tale_lab.questions.graders import Judge, get_grader, preflight
 from tale_lab.questions.sandbox import may_be_evaluated
+from tale_lab.results.store import Store
+from tale_lab.runs.runner import run_jobs
 from tale_lab.training import correct_reward
 
 if TYPE_CHECKING:
@@ -253,6 +257,30 @@ def test_a_grader_that_crashes_or_fails_is_started_again() -> None:
     assert sandbox.ask("math", "the next", reference="$1$", text="$1$") == "correct"
 
 
+def test_a_grader_that_fails_costs_its_answers_and_never_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = tuple(Question.of(f"{n}?", "x^2" if n else "7") for n in range(30))
+    jobs = bench_jobs(Dataset(source="d", questions=questions), [Vanilla()], model="m", grader="auto")
+
+    def hang(kind: str, about: str, **request: object) -> str:
+        if request["text"] is None:
+            return "read"
+        raise GraderError("ran out")
+
+    with Store(tmp_path / "results.sqlite") as store:
+        model = ScriptedModel(*["Answer: 7"] * len(questions))
+        with monkeypatch.context() as patched:
+            patched.setattr(sandbox, "ask", hang)
+            ended = list(run_jobs(jobs, store, model, model="m"))
+            assert sum(isinstance(done.error, GraderError) for done in ended) == len(store.failures()) == 29
+        asked = len(model.calls)
+        # Once the grader works again, the kept answers are graded without another call.
+        ended = list(run_jobs(jobs, store, model, model="m"))
+        assert [done.result.verdict for done in ended if done.result] == ["correct"] + ["wrong"] * 29
+        assert len(model.calls) == asked
+
+
 def test_a_reference_that_asks_for_too_large_a_number_is_refused() -> None:
     with pytest.raises(DataError, match=r"cannot read '9\^\{9\^9\}'; use grader 'exact'"):
         get_grader("math")(Question.of("q", "9^{9^9}"))
@@ -291,7 +319,8 @@ def test_every_verdict_of_200_labelled_pairs_is_read_as_it_was_given() -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        "", "CORRECT", "WRONG", "VERDICT:CORRECT", "VERDICT: CORRECT.", "VERDICT: NOT CORRECT", "verdict: correct",
+        "", "CORRECT", "WRONG", "VERDICT:CORRECT", "VERDICT: CORRECT.", "VERDICT: NOT CORRECT",
+        "verdict: correct",
         "VERDICT: CORRECT or VERDICT: WRONG", "VERDICT: PARTIALLY CORRECT", "VERDICT: INCORRECT",
         "VERDICT: UNREADABLE", "My VERDICT: CORRECT", "VERDICT: CORRECT\nVERDICT: maybe", "VERDICT: COR",
     ],
