@@ -54,13 +54,13 @@ _NUMBER = re.compile(
         (?:{_TIMES_TEN}|{_S}[/⁄]{_S}(?P<divisor>\d+)(?![\d/]))?
     )
     (?P<percent>{_S}(?:\\?%|percent\b))?
-    (?P<scale>{_S}(?:hundred|thousand|million|billion|trillion)\b)?
+    (?P<scale>{_S}(?:hundred|thousand|million|billion|trillion)\b|(?<=\d)(?-i:k)\b)?
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _SPACED_MINUS = re.compile(r"[-−–]\s")
 _SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 1000
 }  # fmt: skip
 _MOST_DIGITS = 40
 # What may stand between "Answer:" and its number: currency, emphasis, brackets, "is", "about".
@@ -70,7 +70,7 @@ _DIRECT = re.compile(
 _PLAIN_NUMBER = r"[-−]?\$?\d+(?:[,.]\d+)*(?![,.]?\d)"
 # "3 to 4", "5 apples or 6 apples", "10, 12": the reader is left to choose, which is no answer.
 _EITHER = re.compile(
-    rf"{_PLAIN_NUMBER}(?:{_S}(?:to|or){_S}{_PLAIN_NUMBER}"
+    rf"{_PLAIN_NUMBER}(?:{_S}(?:to|or|[-–+]){_S}{_PLAIN_NUMBER}(?![^\n]*=)"
     rf"|[ ](?P<unit>[^\W\d]+)[ ](?:to|or)[ ]{_PLAIN_NUMBER}[ ](?P=unit)\b)",
     re.IGNORECASE,
 )
@@ -84,7 +84,7 @@ _OF_THE = re.compile(
 # The same once more in other units: "145 minutes, which is 2 hours and 25 minutes".
 _RESTATED = re.compile(
     r"(?<=[A-Za-z])(?:,? (?:which is|which equals|that is|i\.e\.,?|or) | \()\d+ "
-    r"(?:hours?|minutes?|days?|weeks?|years?|feet|foot|dollars?|pounds?|kilometers?|meters?)"
+    r"(?:hours?|minutes?|days?|weeks?|years?|feet|foot|dollars?|pounds?|kilometers?|meters?|h|hrs?|min)"
     r",? (?:and )?\d+ [a-z]+\)?"
 )
 _REFUSAL = re.compile(
@@ -92,6 +92,13 @@ _REFUSAL = re.compile(
     r"|\b(?:cannot|can[’']t|can not) be (?:determined|answered|solved)\b|\bnot enough information\b",
     re.IGNORECASE,
 )
+# A number that is only ruled out: "not 18", "less than 18".
+_RULED_OUT = re.compile(
+    r"\b(?:not|isn[’']t|less than|more than|fewer than|greater than)[\s*$]{0,4}\Z", re.IGNORECASE
+)
+_LONGEST_RULING = 20
+# What explains a number is no number of the answer: "3 bolts (2 blue and 1 white)".
+_ASIDE = re.compile(r"(?<=\s)\([^()\n]{1,80}\)[\s.!*$]*\Z")
 _SENTENCE_END = re.compile(r"[.!?]\s|\n")
 
 _SMALL = (
@@ -113,7 +120,9 @@ _UNIT = re.compile(
     rf"{_S}(?:\\[ ,])?(?:\\(?:text|mathrm)\{{)?{_S}(?P<unit>°?[^\W\d_]+(?:/[^\W\d_]+)?\}}?[²³]?|[°€£¥])"
 )
 
-_LETTER = re.compile(r"(?<![A-Za-z])[\(\[{*]*\s{0,3}(?!I\s+[a-z])([A-J])\s*(?:[\)\]}*.:,]|$|(?=\s))")
+_LETTER = re.compile(
+    r"(?<![A-Za-z])[\(\[{*]*\s{0,3}(?![AI]\s+(?!because|since|as\b|is\b)[a-z])([A-J])\s*(?:[\)\]}*.:,]|$|(?=\s))"
+)
 _ALONE = re.compile(r"\**([A-Ja-j])(?:[).:]?\**[.]?|[).:]\s[^\n]*)")
 _ENCLOSED = re.compile(r"\(([A-J])\)")
 _AROUND_LETTER = re.compile(
@@ -123,7 +132,7 @@ _NO_ARTICLE = r"(?![A-Za-z])(?!(?<=[AI])\s{1,3}[a-z])"
 _CHOSEN = re.compile(
     r"(?i:\b(?:option|choice)\s{1,3}is:?)[\s*($]{0,8}([A-J])\b"
     r"|(?<![A-Za-z])([A-J])[)*.]{0,8}\s{1,3}(?i:is\s{1,3}(?:the\s{1,3})?(?:correct|right|best|answer))\b"
-    r"|(?i:\b(?:choose|pick|select|go with|but|it[’']s|it is|(?:would|must|should) be)\s{1,3}"
+    r"|(?i:\b(?:choose|pick|select|go with|but|so|it[’']s|it is|(?:would|must|should) be)\s{1,3}"
     r"(?:(?:option|choice)\s{1,3})?)"
     rf"[*(]{{0,4}}([A-J]){_NO_ARTICLE}"
     rf"|[选選][择擇项項]?\s{{0,3}}[:：]?\s{{0,3}}([A-J])(?![A-Za-z])"
@@ -277,7 +286,8 @@ def read_choice(text: str) -> str | None:
     marked = marked_answer(text)
     if marked is not None:
         bare = _AROUND_LETTER.sub("", marked).strip()
-        if letter := _LETTER.match(bare.upper() if len(bare) == 1 else bare):
+        inner = bare.strip("()[]. ")
+        if letter := _LETTER.match(inner.upper() if len(inner) == 1 else bare):
             return letter[1]
     plain = _REJECTED.sub(" ", _plain(text if marked is None else marked)).strip()
     for pattern in (_CHOSEN, _ENCLOSED, _OPTION):
@@ -363,7 +373,8 @@ def _first(text: str) -> Number | None:
 
 
 def _last(text: str) -> Number | None:
-    return next((number for match in _last_matches(text) if (number := _number(match))), None)
+    last = next((match for match in _last_matches(text) if _number(match)), None)
+    return None if last is None or _is_ruled_out(last) else _number(last)
 
 
 def _last_matches(text: str) -> Iterator[re.Match[str]]:
@@ -376,15 +387,23 @@ _MOST_LOOKED_AT = 256
 
 def _last_number(text: str) -> Number | None:
     """Return the last number, unless the words around it say that it is not the answer."""
+    plain = _ASIDE.sub("", text)
+    if plain != text and _last(_SENTENCE_END.split(plain.rstrip(), maxsplit=0)[-1]):
+        text = plain
     matches = (match for match in _last_matches(text) if _number(match))
     last, before = next(matches, None), next(matches, None)
-    if last is None:
+    if last is None or _is_ruled_out(last):
         return None
     sentence = max((end.end() for end in _SENTENCE_END.finditer(text, 0, last.start())), default=0)
     if _REFUSAL.search(text, sentence) or (before is not None and _either(before, last)):
         return None
     of_them = before is not None and _OF_THE.fullmatch(text, before.end(), last.start())
     return _number(before if before is not None and of_them else last)
+
+
+def _is_ruled_out(match: re.Match[str]) -> bool:
+    start = match.start()
+    return _RULED_OUT.search(match.string[max(0, start - _LONGEST_RULING) : start]) is not None
 
 
 def _either(one: re.Match[str], other: re.Match[str]) -> bool:

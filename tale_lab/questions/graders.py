@@ -528,7 +528,10 @@ def _final(text: str) -> str:
     marked = marked_answer(text)
     if marked is None:
         plain = strip_thinking(text).strip().rstrip("!.")  # "It is 2024!" is no factorial
-        return f"${_latex(plain)}$" if len(plain) <= _SHOWN and _is_bare_formula(plain) else plain
+        if len(plain) <= _SHOWN and _is_bare_formula(plain):
+            return f"${_latex(plain)}$"
+        tuples = _TUPLE.findall(plain) if "$" not in plain and "\\" not in plain else []
+        return f"${_latex(tuples[-1])}$" if tuples else plain
     bare = marked.replace("\\$", "").replace("$", "")
     return (
         bare if "\\" not in bare and _WORD.search(bare) and not is_mathematical(bare) else f"${_latex(bare)}$"
@@ -554,6 +557,7 @@ def _latex(formula: str) -> str:
     return _FUNCTION.sub(r"\\\1", plain).replace("π", r"\pi ")
 
 
+_TUPLE = re.compile(r"[(\[{][^()\[\]{}]{0,40}\d[^()\[\]{}]{0,40},[^()\[\]{}]{1,80}[)\]}]")
 _ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)(?:\(([^()]{1,40})\)|\s?(\w+))")
 _FUNCTION = re.compile(r"(?<![\\A-Za-z])(pi|sin|cos|tan|log|ln|exp)(?![A-Za-z])")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")

@@ -74,7 +74,9 @@ _LATEX_UNITS = (
 )
 _FUNCTIONS = frozenset(_words("sin cos tan sec csc cot log ln exp sqrt pi arcsin arccos arctan"))
 _ALGEBRA = re.compile(r"[\w\s+\-*/^=().,<>≤≥√π∞−]+")
-_OPERATION = re.compile(r"[+*^=<>≤≥√π∞]|\d[A-Za-z(]|\d\s*/\s*[A-Za-z(]|[A-Za-z)]\s*/\s*\d")
+_OPERATION = re.compile(
+    r"\b(?:sin|cos|tan|log|ln|exp|sqrt)\b|[+*^=<>≤≥√π∞]|\d[A-Za-z(]|\d\s*/\s*[A-Za-z(]|[A-Za-z)]\s*/\s*\d"
+)
 _BRACKETED = re.compile(r"[(\[{].*\d.*[)\]}]", re.DOTALL)
 _NAME = re.compile(r"[^\W\d_]+")
 
@@ -136,7 +138,8 @@ def read_structure(reference: str) -> Structure | None:
     plain = _plain(reference)
     if plain[:1] == "[" and plain[-1:] == "]":
         return Structure("list", (_canonical(plain),))
-    for kind in ("time", "date", "range", "ratio", "code"):
+    function = any(name in _FUNCTIONS for name in _NAME.findall(plain))
+    for kind in ("time", "date", "range", "ratio", *(() if function else ("code",))):
         for match, parts in _FOUND[kind](plain):
             if match == plain:
                 return Structure(kind, parts)
