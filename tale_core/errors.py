@@ -17,6 +17,7 @@
     │   └── TruncatedAnswerError           the provider cut the answer, or it is empty
     ├── TokenLimitExceededError            an agent used up the tokens of its run or thread
     ├── EmptyAnswerError                   a model answered nothing in a measurement
+    ├── GraderError                        a grader ran out of time or memory, or crashed, over an answer
     ├── SpendingLimitError                 a measurement reached its spending limit
     ├── TrainingError                      training cannot start, or cannot succeed
     ├── StoreError                         a results file that cannot be opened, read or written
@@ -149,6 +150,10 @@ class TokenLimitExceededError(TaleError):
 
 class EmptyAnswerError(TaleError):
     """A model answered nothing in a measurement: a failed call, not a wrong answer."""
+
+
+class GraderError(TaleError):
+    """A grader crashed or ran out of time or memory: the attempt failed, and the answer has no verdict."""
 
 
 class SpendingLimitError(TaleError):

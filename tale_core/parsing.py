@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import math
 import re
 import unicodedata
 from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 # Where the chat template opens the block itself, the reply only holds its end.
@@ -35,7 +41,9 @@ _LABEL_BEFORE = re.compile(
     r"(?: (?:budget|预算|預算) \D{0,12} | (?<!\d)(?<!\d\s) tokens?\b \D{0,12} [:=] \W{0,4} ) \Z",
     re.IGNORECASE | re.VERBOSE,
 )
-_LABEL_AFTER = re.compile(r"[\s\]】)*-]*(?:output\s+)?[个個]?\s*(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE)
+_LABEL_AFTER = re.compile(
+    r"[\s\]】)*-]{0,24}(?:output\s{1,8})?[个個]?\s{0,8}(?:tokens?(?![a-z])|令牌|權杖)", re.IGNORECASE
+)
 _LONGEST_LABEL = 24
 _MOST_DIGITS = 18
 # Beyond this the value no longer matters, and Python may refuse the conversion.
@@ -65,14 +73,19 @@ def parse_budget(text: str) -> int | None:
     """
     plain = unicodedata.normalize("NFKC", strip_thinking(text))
     for inside in reversed(_BRACKETS.findall(plain)):
-        numbers = list(_NUMBER.finditer(inside))
-        if numbers:
-            return _tokens(numbers[-1])
-    numbers = list(_NUMBER.finditer(plain))
-    labelled = [number for number in numbers if _is_labelled(number)]
-    if labelled:
-        return _tokens(labelled[-1])
+        number = next(_last(_NUMBER.finditer(inside)), None)
+        if number is not None:
+            return _tokens(number)
+    numbers = list(itertools.islice(_NUMBER.finditer(plain), 2))
+    labelled = next(_last(number for number in _NUMBER.finditer(plain) if _is_labelled(number)), None)
+    if labelled is not None:
+        return _tokens(labelled)
     return _tokens(numbers[0]) if len(numbers) == 1 else None
+
+
+def _last(numbers: Iterable[re.Match[str]]) -> Iterator[re.Match[str]]:
+    """Yield the last of many, which are not kept."""
+    yield from collections.deque(numbers, maxlen=1)
 
 
 def _is_labelled(number: re.Match[str]) -> bool:

@@ -34,7 +34,7 @@ _TOKEN = re.compile(
   | (?P<equals> = )
   | (?P<open>   \( )
   | (?P<close>  \) )
-  | (?P<word>   [^\W\d_]+ (?: [/'][^\W\d_]+ )* (?![\w^(]) )
+  | (?P<word>   [^\W\d_]+ (?: [/'][^\W\d_]+ ){0,4} (?![\w^(]) )
   | (?P<odd>    [\w^%] [\w.,:^%]* )
   | (?P<space>  \s+ )
   | (?P<end>    . )
@@ -261,7 +261,7 @@ def _readings(calculation: str) -> list[Fraction]:
     readings = [_value(calculation)]
     if "%" in calculation:
         readings.append(_value(calculation.replace("%", "")))
-    elif "(" not in calculation:
+    elif "(" not in calculation and calculation.count(" ") > 2:  # noqa: PLR2004  # one sign has one order
         first, *rest = calculation.split(" ")
         in_order = "(" * (len(rest) // 2) + first
         for sign, number in zip(rest[::2], rest[1::2], strict=False):
@@ -303,6 +303,8 @@ _BINARY: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
 
 
 def _value(calculation: str) -> Fraction:
+    if calculation.isdecimal():  # most are: parsing is what takes the time
+        return Fraction(calculation)
     python = re.sub(r"([\d.]+)", r"'\1'", calculation.replace(",", ""))  # as text: floats would lose digits
     python = re.sub(r"('[\d.]+')%", r"share(\1)", python)
     return _evaluated(ast.parse(python, mode="eval").body)

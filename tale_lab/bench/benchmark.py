@@ -13,10 +13,10 @@ from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
 from tale_core.types import ModelReply, Record, Role, Verdict
 from tale_lab.bench.methods.base import FIRST_NAMES, MethodName
-from tale_lab.questions.graders import grader_name
+from tale_lab.questions.graders import grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.accounts import usage_event
-from tale_lab.runs.runner import Graded, Job, check_gradable
+from tale_lab.runs.runner import Graded, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +140,7 @@ def bench_jobs(
             if twins
             else "a benchmark needs methods, got none"
         )
-    check_gradable(dataset, grader)
+    preflight(dataset.questions, grader)
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
     setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}

@@ -50,7 +50,7 @@ def export(
         typer.Option("--with-vanilla", help="Use vanilla answers where no budget kept it right."),
     ] = False,
     grader: Annotated[
-        str, typer.Option(help="For reward: auto, numeric, choice, exact, math, gym, or module:function.")
+        str, typer.Option(help="For reward: auto, numeric, choice, exact, structured, math or gym.")
     ] = "auto",
     searched: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use only the answers of this model.")

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -40,6 +42,10 @@ ANSWER_FORMAT = (
 )
 """The instruction of the published evaluation (arXiv 2412.18547); some models copy its example."""
 
+DATA_GRADERS = frozenset({"auto", "choice", "exact", "gym", "judge", "math", "numeric", "structured"})
+"""Graders that a data file may name; numeric with options (``numeric:tolerance=0.01``), too."""
+
+_NUMERIC_OPTIONS = re.compile(r"numeric(?::\w+=[\w.]+)+")
 _SLICE = re.compile(r"\[(?P<start>\d*):(?P<stop>\d*)\]$")
 _GYM = re.compile(r"(?P<task>[a-z0-9_]+):(?P<size>\d+)(?P<options>(?::\w+=[^:]+)*)")
 _FILES = {".jsonl", ".ndjson", ".csv"}
@@ -167,6 +173,25 @@ def check_disjoint(**datasets: Dataset) -> None:
             )
 
 
+def check_grader(grader: object, where: str) -> None:
+    """Make sure that data names a grader that data may name: never a function, which would be imported and run.
+
+    Args:
+        grader: What the data names.
+        where: Where it stands, for the error.
+
+    Raises:
+        DataError: It is none of `DATA_GRADERS`.
+    """
+    known = isinstance(grader, str) and (grader in DATA_GRADERS or _NUMERIC_OPTIONS.fullmatch(grader))
+    if not known:
+        raise DataError(
+            f"{where}: data may not name the grader {str(grader)[:60]!r}, only one of "
+            f"{', '.join(sorted(DATA_GRADERS))}; leave it out there, and name a function of your own with "
+            "--grader module:function"
+        )
+
+
 def _add(questions: dict[str, Question], question: Question, where: str) -> bool:
     """Add a question under its text; return whether it was there already."""
     before = questions.setdefault(question.question, question)
@@ -187,12 +212,16 @@ def _question(where: str, row: dict[str, Any] | DataError, instruction: str) -> 
         raise DataError(f"{where}: 'answer' is empty after {_GSM8K_MARK!r}; put the answer there")
     meta = {key: value for key, value in row.items() if key not in {"question", "answer", "grader"}}
     text = f"{texts['question']}\n{instruction}" if instruction else texts["question"]
-    return Question.of(text, answer, grader=row.get("grader"), meta=meta)
+    grader = row.get("grader") or None  # an empty CSV field names none
+    if grader is not None:
+        check_grader(grader, where)
+    return Question.of(text, answer, grader=grader, meta=meta)
 
 
 def _text(where: str, row: dict[str, Any], key: str) -> str:
     value = row.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     if not isinstance(value, str) or not value.strip():
         shown = "there is none" if value is None else f"got {value!r}"
@@ -214,15 +243,18 @@ def _rows(name: str) -> Iterator[Row]:
     )
 
 
-def _opened(path: Path) -> bytes:
+def _opened(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines as they are read, without a byte order mark."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                yield line if number else line.removeprefix(b"\xef\xbb\xbf")
     except OSError as exc:
         raise DataError(f"cannot read {str(path)!r}: {exc.strerror}") from exc
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_opened(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(_opened(path), 1):
         if line.strip():
             where = f"{path.name} line {number}"
             yield where, _json_row(where, line)
@@ -230,7 +262,14 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> dict[str, Any] | DataError:
     try:
-        row = json.loads(line)
+        # Given bytes, json would let encoded halves of surrogate pairs pass.
+        row = json.loads(line.decode(), parse_constant=_no_number)
+        # JSON may escape half of a surrogate pair, which is no character: it could not be sent or stored.
+        if b"\\ud" in line.lower():
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        half = str(exc.object)[exc.start]
+        return DataError(f"{where}: holds half of a surrogate pair, {half!r}; write the whole character there")
     except (ValueError, RecursionError) as exc:
         return DataError(f"{where}: not JSON ({exc})")
     if not isinstance(row, dict):
@@ -238,12 +277,17 @@ def _json_row(where: str, line: bytes) -> dict[str, Any] | DataError:
     return row
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number there")
+
+
 def _read_csv(path: Path) -> Iterator[Row]:
     try:
-        text = _opened(path).decode("utf-8-sig")
+        text = b"".join(_opened(path)).decode()
     except UnicodeDecodeError as exc:
         raise DataError(f"{path.name}: not UTF-8 (byte {exc.start}); save the file as UTF-8") from exc
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    # Not splitlines: a field may hold U+2028, a vertical tab and others, which end no line of CSV.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             where = f"{path.name} line {reader.line_num}"
@@ -252,7 +296,8 @@ def _read_csv(path: Path) -> Iterator[Row]:
             else:
                 yield where, row
     except csv.Error as exc:
-        raise DataError(f"{path.name}, after line {reader.line_num}: {exc}") from exc
+        longer = "; save it as .jsonl, which has no such limit" if "field limit" in str(exc) else ""
+        raise DataError(f"{path.name}, after line {reader.line_num}: {exc}{longer}") from exc
 
 
 def _options(text: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tale_core.errors import SpendingLimitError, StoreError
+from tale_core.errors import GraderError, SpendingLimitError, StoreError
 from tale_core.types import Record
-from tale_lab.questions.graders import get_grader, grader_name
+from tale_lab.questions.graders import get_grader, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.engines import Engine, LocalEngine
 
@@ -87,7 +87,7 @@ def graded_jobs(
     Raises:
         DataError: The grader cannot read a reference answer.
     """
-    check_gradable(dataset, grader)
+    preflight(dataset.questions, grader)
     shared = {
         "model": model,
         "settings": settings.model_dump(mode="json"),
@@ -104,17 +104,6 @@ def graded_jobs(
         )
         for question in dataset.questions
     ]
-
-
-def check_gradable(dataset: Dataset, grader: str | Grader) -> None:
-    """Read every reference answer once, so that an unreadable one costs no call.
-
-    Raises:
-        DataError: The grader cannot read a reference answer.
-    """
-    bind = get_grader(grader)
-    for question in dataset.questions:
-        bind(question)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +157,8 @@ class Progress:
             self.failed_in_a_row = 0
         else:
             self.failed += 1
-            self.failed_in_a_row += 1
+            # A grader that fails says nothing about the model.
+            self.failed_in_a_row += not isinstance(done.error, GraderError)
 
 
 def run_jobs(

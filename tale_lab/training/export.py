@@ -20,7 +20,7 @@ from tale_core.errors import DataError, InvalidValueError
 from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
-from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.questions.datasets import Dataset, Question, check_grader
 from tale_lab.training.examples import (
     OPENAI_FEWEST,
     Example,
@@ -190,6 +190,9 @@ def export_run(
         InvalidValueError: The prompt strategy carries a budget, or the folder cannot be written.
     """
     strategy = _unbudgeted(settings.prompt_strategy)
+    if settings.format == "reward":
+        # Training reads the name from the data, and data never names what is imported.
+        check_grader(settings.grader, "format reward")
     traces = _traces(store, settings)
     examples = examples_of(
         traces,

@@ -19,9 +19,9 @@ import json
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from tale_core.errors import InvalidValueError
+from tale_core.errors import GraderError, InvalidValueError
 from tale_core.tokens import count_tokens
-from tale_lab.questions.datasets import Question
+from tale_lab.questions.datasets import Question, check_grader
 from tale_lab.questions.graders import get_grader
 
 if TYPE_CHECKING:
@@ -89,11 +89,20 @@ def correct_reward(
         meta: What else is known of the questions, as JSON.
 
     Raises:
-        DataError: A grader cannot read its reference answer.
-        InvalidValueError: No such grader, or one that asks a model.
+        DataError: A row names a grader that data may not name, or its grader cannot read the reference answer.
+        InvalidValueError: A grader asks a model.
     """
+    for row, name in enumerate(grader, 1):
+        check_grader(name, f"reward data, row {row}")
     asked = zip(completions, question, answer, grader, meta, strict=True)
-    return [float(_grade(*known)(_text(given)) in {True, "correct"}) for given, *known in asked]
+    return [float(_is_right(_grade(*known), _text(given))) for given, *known in asked]
+
+
+def _is_right(grade: Grade, text: str) -> bool:
+    try:
+        return grade(text) in {True, "correct"}
+    except GraderError:  # one answer's failure earns nothing, and ends no training
+        return False
 
 
 def concise_reward(
@@ -142,7 +151,7 @@ def _grade(question: str, answer: str, grader: str, meta: str) -> Grade:
     if isinstance(grade(answer), Generator):
         raise InvalidValueError(
             f"grader {grader!r} asks a model, which a reward cannot; export with --grader auto, numeric, "
-            "exact, choice, math, gym, or module:function"
+            "exact, choice, structured, math or gym"
         )
     return grade
 

@@ -63,7 +63,7 @@ class Ruling:
         return ModelReply(text=self.verdict, usage=Usage(output_tokens=1), finish_reason="stop")
 
 
-STRICT, LAX = Ruling("strict", "WRONG"), Ruling("lax", "CORRECT")
+STRICT, LAX = Ruling("strict", "VERDICT: WRONG"), Ruling("lax", "VERDICT: CORRECT")
 
 
 @pytest.fixture

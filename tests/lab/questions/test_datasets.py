@@ -92,6 +92,11 @@ def test_an_instruction_is_part_of_the_question(five: str) -> None:
         ('{"question": "q", "answer": "work ####"}', r"line 2: 'answer' is empty after '####'"),
         ('{"question": "q", "answer": "\\ud8', r"line 2: not JSON"),
         ("[" * 100_000, r"line 2: not JSON"),
+        ('{"question": "a \\ud800 b", "answer": 1}', r"line 2: holds half of a surrogate pair, '\\ud800'"),
+        ('{"question": "q", "answer": 1, "more": ["\\uDFFF"]}', r"line 2: holds half of a surrogate pair"),
+        ('{"question": "q", "answer": NaN}', r"line 2: not JSON \(NaN is no number there\)"),
+        ('{"question": "q", "answer": 1e999}', r"line 2: 'answer' must be .* got inf"),
+        ('{"question": "q", "answer": 1, "grader": "os:system"}', r"line 2: data may not name the grader"),
     ],
 )
 def test_a_malformed_line_is_named_and_stops_or_is_skipped(tmp_path: Path, line: str, message: str) -> None:
@@ -105,10 +110,38 @@ def test_a_malformed_line_is_named_and_stops_or_is_skipped(tmp_path: Path, line:
     assert dataset.skipped[0].startswith("data.jsonl line 2")
 
 
-def test_bytes_that_are_no_utf8_are_a_malformed_line(tmp_path: Path) -> None:
-    path = written(tmp_path / "data.jsonl", b'{"question": "\xff\xfe", "answer": 1}\n')
+@pytest.mark.parametrize("bytes_", [b"\xff\xfe", b"\xed\xa0\x80"])  # the latter is half of a surrogate pair
+def test_bytes_that_are_no_utf8_are_a_malformed_line(tmp_path: Path, bytes_: bytes) -> None:
+    path = written(tmp_path / "data.jsonl", b'{"question": "' + bytes_ + b'", "answer": 1}\n')
     with pytest.raises(DataError, match="line 1: not JSON"):
         load_dataset(path)
+
+
+def test_whole_surrogate_pairs_and_long_lines_are_read(tmp_path: Path) -> None:
+    smile = chr(0x1F600)
+    lines = f'{{"question": "\\ud83d\\ude00", "answer": 1}}\n{{"question": "{"x" * 10**6}", "answer": 2}}'
+    questions = load_dataset(written(tmp_path / "data.jsonl", lines)).questions
+    assert [len(one.question) for one in questions] == [1, 10**6]
+    assert questions[0].question == smile
+
+
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85"])
+def test_only_line_ends_end_a_line_of_csv(tmp_path: Path, inside: str) -> None:
+    text = f"question,answer\r\none{inside}two,7\r\nthree,8\r\n"
+    questions = load_dataset(written(tmp_path / "data.csv", text)).questions
+    assert [(one.question, one.answer) for one in questions] == [(f"one{inside}two", "7"), ("three", "8")]
+
+
+def test_a_csv_field_that_is_too_long_says_where_it_fits(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"after line 1: field larger .*; save it as .jsonl, which has no such limit"
+    ):
+        load_dataset(written(tmp_path / "data.csv", f"question,answer\n{'x' * 200_000},1\n"))
+
+
+def test_an_empty_grader_of_a_csv_is_none(tmp_path: Path) -> None:
+    dataset = load_dataset(written(tmp_path / "data.csv", "question,answer,grader\nq,1,\np,2,exact\n"))
+    assert [one.grader for one in dataset.questions] == [None, "exact"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from fractions import Fraction
 
 import pytest
@@ -12,7 +13,7 @@ from tale_core import DataError, InvalidValueError, run
 from tale_core.testing import ScriptedModel
 from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
 from tale_lab.questions.datasets import Question
-from tale_lab.questions.graders import Judge, from_callable, get_grader
+from tale_lab.questions.graders import Judge, audit, from_callable, get_grader, preflight, read_references
 
 
 def grade(grader: str, reference: str, text: str) -> object:
@@ -181,11 +182,12 @@ def test_a_callable_grades_with_text_and_question() -> None:
 @pytest.mark.parametrize(
     ("reply", "verdict"),
     [
-        ("CORRECT", "correct"),
-        ("Incorrect.", "wrong"),
-        ("The answer is wrong", "wrong"),
-        ("UNREADABLE", "unreadable"),
-        ("<think>correct?</think>WRONG", "wrong"),
+        ("VERDICT: CORRECT", "correct"),
+        ("They differ.\nVERDICT: WRONG\n", "wrong"),
+        ("CORRECT", "unreadable"),
+        ("Wrong. The correct answer is 5.", "unreadable"),
+        ("VERDICT: UNREADABLE", "unreadable"),
+        ("<think>VERDICT: CORRECT</think>VERDICT: WRONG", "wrong"),
         ("hm", "unreadable"),
         ("", "unreadable"),
     ],
@@ -201,6 +203,76 @@ def test_what_a_judge_says(reply: str, verdict: str) -> None:
 def test_a_judge_must_be_shown_all_three_texts() -> None:
     with pytest.raises(InvalidValueError, match=r"\{answer\}"):
         Judge("{question} {reference}")
+
+
+@pytest.mark.parametrize(
+    "name", ["numeric:tolerance=much", "numeric:tolerance=1", "numeric:tolerance=-1", "numeric:units=maybe",
+             "numeric:size=3", "exact:tolerance=0.1"],
+)  # fmt: skip
+def test_an_option_that_a_grader_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(InvalidValueError, match="only numeric has options: tolerance, a share from 0"):
+        get_grader(name)
+
+
+def test_preflight_lists_how_every_reference_is_read() -> None:
+    references = [
+        "18 dollars",
+        "25%",
+        "B",
+        "12:30",
+        "2024-03-14",
+        "July 4",
+        "10-12",
+        "H2O",
+        "[1, 2]",
+        "Paris",
+        "(1, 2)",
+    ]
+    found = preflight([Question.of(f"q{n}", reference) for n, reference in enumerate(references)])
+    assert [one.reads for one in found] == [
+        "number 18", "number 25%", "letter B", "time 12, 30, 0, any", "date 2024, 3, 14", "date any, 7, 4",
+        "range 10, 12", "code h2o", "list 1,2", "text 'paris'", "formula (1, 2)",
+    ]  # fmt: skip
+
+
+def test_preflight_refuses_a_question_whose_own_reference_is_not_graded_right() -> None:
+    questions = [Question.of("q1", "7"), Question.of("q2", "!!!"), Question.of("q3", "?")]
+    with pytest.raises(
+        DataError,
+        match=r"'!!!', read as text '', is graded unreadable when .* --grader \(and 1 more of 3 questions\)",
+    ):
+        preflight(questions)
+    assert [bool(one.problem) for one in read_references(questions)] == [False, True, True]
+
+
+def test_preflight_asks_neither_models_nor_functions_of_ones_own() -> None:
+    questions = [Question.of("q", "7")]
+    assert [one.reads for one in preflight(questions, Judge(name="judge m"))] == ["by judge m"]
+    assert preflight(questions, from_callable(ends_like))[0].reads.endswith("ends_like")
+
+
+def test_the_audit_shows_unreadable_answers_and_close_calls() -> None:
+    def one(reference: str, text: str, verdict: str) -> types.SimpleNamespace:
+        return types.SimpleNamespace(question_id=text, reference=reference, text=text, verdict=verdict)
+
+    doubtful = list(
+        audit(
+            [
+                one("7", "Answer: 7", "correct"),
+                one("7", "Answer: 8", "wrong"),
+                one("7", "no idea", "unreadable"),
+                one("7", "Answer: 70, of which 7 count", "wrong"),
+                one("1/3", "Answer: 0.33", "correct"),
+                one("Paris", "It is Paris.", "wrong"),
+            ]
+        )
+    )
+    assert [(found.question_id, found.why.partition(",")[0].partition(":")[0]) for found in doubtful] == [
+        ("no idea", "no answer was read"),
+        ("Answer: 70, of which 7 count", "graded wrong"),
+        ("Answer: 0.33", "graded correct by rounding"),
+        ("It is Paris.", "graded wrong"),
+    ]
 
 
 @given(st.text())

@@ -12,6 +12,9 @@ from tale_lab.questions.answer_extraction import read_number
 from tale_lab.questions.datasets import Question
 from tale_lab.questions.graders import get_grader
 
+TRICKY = Path(__file__).with_name("tricky.jsonl")
+"""Answers that were misread once, or might be: reference, text, verdict, and the grader if not ``auto``."""
+
 ANSWERS = Path(__file__).with_name("answers.jsonl")
 """Answers of the embedded default model to GSM8K and gsm_symbolic questions, in several ways of asking."""
 
@@ -131,7 +134,6 @@ def test_a_right_number_in_the_wrong_place_is_no_answer(reference: str, text: st
         "",
         "  \n",
         "I do not know.",
-        "Answer: five",
         "<think>it is 5</think>",
         "<think>it is 5, so",
         "[[answer]]",
@@ -202,3 +204,9 @@ def test_the_graders_agree_that_a_neighbouring_number_is_wrong(grader: str) -> N
         number = read_number(text)
         if number is not None:
             assert grade(str(number.value + 1), text, grader) == "wrong", text
+
+
+@pytest.mark.parametrize("row", TRICKY.read_text(encoding="utf-8").splitlines())
+def test_a_tricky_answer_is_graded_as_a_person_would(row: str) -> None:
+    known = json.loads(row)
+    assert grade(known["reference"], known["text"], known.get("grader", "auto")) == known["verdict"]

@@ -73,11 +73,22 @@ def test_data_is_checked_before_anything_heavy_is_imported(
 
 
 def test_a_grader_that_rewards_nothing_is_refused(searched, tmp_path, monkeypatch) -> None:
-    (tmp_path / "strict_grader.py").write_text("def never(text, question):\n    return False\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    export_run(searched(), tmp_path / "data", ExportSettings(format="reward", grader="strict_grader:never"))
-    with pytest.raises(DataError, match=r"'strict_grader:never' rewards nothing: .* none of the"):
+    export_run(searched(), tmp_path / "data", ExportSettings(format="reward", grader="numeric"))
+    module = sys.modules["tale_lab.training.internalise"]
+    monkeypatch.setattr(module, "correct_reward", lambda texts, **_: [0.0] * len(texts))
+    with pytest.raises(DataError, match=r"'numeric' rewards nothing: .* none of the"):
         internalise("base", tmp_path / "data", tmp_path / "out", TrainingSettings.of("grpo"))
+
+
+def test_training_data_names_no_code(searched, tmp_path) -> None:
+    with pytest.raises(DataError, match="format reward: data may not name the grader 'os:system'"):
+        export_run(searched(), tmp_path / "data", ExportSettings(format="reward", grader="os:system"))
+    folder = tmp_path / "hostile"
+    export_run(searched(), folder, ExportSettings(format="reward"))
+    train = folder / "train.jsonl"
+    train.write_text(train.read_text().replace('"grader": "auto"', '"grader": "os:system"'))
+    with pytest.raises(DataError, match="reward data, row 1: data may not name the grader 'os:system'"):
+        internalise("base", folder, tmp_path / "out", TrainingSettings.of("grpo"))
 
 
 def test_importing_the_training_package_and_the_command_line_loads_nothing_heavy() -> None:
