@@ -7,6 +7,7 @@ when a stream is read at last. docs/design/llamaindex.md tells what runs where.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,7 +44,7 @@ class QuestionText(str):  # noqa: SLOT000  # it has attributes
     def of(cls, text: str, question: Question) -> QuestionText:
         """Return the text with its question."""
         made = cls(text)
-        made.question = question
+        made.question = _BY_TEXT[text] = question
         return made
 
     def __deepcopy__(self, _: Any) -> QuestionText:
@@ -51,6 +52,11 @@ class QuestionText(str):  # noqa: SLOT000  # it has attributes
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)  # a question belongs to its process
+
+
+# A text that is given to a model by hand, in another context, arrives as a plain string: it is looked up as a
+# whole. Questions stay here as long as somebody has them.
+_BY_TEXT: weakref.WeakValueDictionary[str, Question] = weakref.WeakValueDictionary()
 
 
 class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
@@ -323,4 +329,5 @@ def asked_here(prompt: str = "") -> Asking | Question | None:
         if question is not None and question.plan is not None and question.framed in prompt:
             return Asking(question, question.plan)
         span = span.parent
-    return None
+    question = _BY_TEXT.get(prompt)
+    return None if question is None or question.plan is None else Asking(question, question.plan)

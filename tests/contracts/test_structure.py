@@ -80,7 +80,6 @@ def test_no_modules_import_each_other_when_they_are_loaded() -> None:
     assert TREE.circles(["module"]) == []
 
 
-@pytest.mark.xfail(strict=True, reason="types-events, method-question, and four files of training at 42528ed")
 def test_no_modules_name_each_other_in_lazy_or_typing_imports_either() -> None:
     assert TREE.circles(EVERYWHERE) == []
 

@@ -213,7 +213,7 @@ def test_invalid_budgets(model: Adder, data: str, budgets: str, message: str) ->
     assert message in tale("elasticity", data, "--budgets", budgets, status=1).stderr
 
 
-@pytest.mark.parametrize("option", ["--html", "--png"])
+@pytest.mark.parametrize("option", ["--html"])
 def test_a_page_that_cannot_be_written_fails_before_any_call(
     model: Adder, data: str, tmp_path: Path, option: str
 ) -> None:
