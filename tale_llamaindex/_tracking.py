@@ -44,7 +44,7 @@ class QuestionText(str):  # noqa: SLOT000  # it has attributes
     def of(cls, text: str, question: Question) -> QuestionText:
         """Return the text with its question."""
         made = cls(text)
-        made.question = _BY_TEXT[text] = question
+        made.question = question
         return made
 
     def __deepcopy__(self, _: Any) -> QuestionText:
@@ -146,6 +146,7 @@ class Question:
         self.plan = plan
         if plan.framing != Framing():
             self.framed = QuestionText.of(framed_text(plan), self)
+            _BY_TEXT[self.framed] = self
 
     def announce(self) -> None:
         """Let calls around the current span, which the transform is, be recognised by the framed text."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from llama_index.core import QueryBundle
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
@@ -22,6 +23,7 @@ from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALELLM, TALEEventHandler, TALEQueryEngine, TALEQueryTransform
 from tale_llamaindex._tracking import asked_here
+from tale_llamaindex.query_engine import _carrying
 from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class Calling(MockFunctionCallingLLM):
             return ChatMessage(role="assistant", blocks=[block])
 
         return generate
+
+
+def transform_question(transform: TALEQueryTransform) -> Any:
+    """Return the question that a transform began, with its plan."""
+    return transform.run(QUESTION).query_str.question
 
 
 def calls_by_question(ledger: Ledger) -> list[Counter[str]]:
@@ -176,3 +183,12 @@ def test_prompts_are_not_searched_for_others_questions(index: VectorStoreIndex, 
 
     contextvars.Context().run(ask)
     assert searched == []
+
+
+def test_the_words_of_a_question_that_somebody_holds_are_anybodys(llm: ScriptedLLM) -> None:
+    transform = TALEQueryTransform(llm, estimator=40)
+    held = _carrying(QueryBundle(QUESTION), transform_question(transform))
+    assert type(held.query_str) is not str  # an engine's bundle: the bare words, which know their question
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(TALELLM(llm, estimator=60).complete, QUESTION).result()
+    assert "60 tokens" in llm.sent[-1].text
