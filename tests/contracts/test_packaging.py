@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,10 @@ def named_extras() -> set[str]:
     )
     arguments = ([*call.args, *(one.value for one in call.keywords if one.arg == "extra")] for call in calls)
     return {last[-1].value for last in arguments if isinstance(last[-1], ast.Constant)}
+
+
+def test_the_files_that_contributors_are_sent_to_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| .* \| `(tale_\w+/[\w/]+\.py)` \|$", text, re.MULTILINE)
+    assert len(named) >= 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
