@@ -212,7 +212,7 @@ class Database:
 
 
 def _make_private(path: str) -> None:
-    """Make a missing file so that only its owner can read it; SQLite gives the files beside it the same mode."""
+    """Make a missing file so that only its owner can read it; the files beside it get the same mode."""
     if path != ":memory:":
         with contextlib.suppress(OSError):  # which SQLite reports, with its own words
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

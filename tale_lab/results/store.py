@@ -115,8 +115,8 @@ class Store:
         Args:
             model: Names the model; part of every key.
             judge: Names the model that answers calls of role ``judge``, where it is another one.
-            call_seconds: The most that one call takes. Another process makes a call itself when this one has had
-                it under way for longer.
+            call_seconds: The most that one call takes. Another process makes a call itself when this one has
+                had it under way for longer.
         """
         return StoredMemory(self, model=model, judge=judge, call_seconds=call_seconds)
 
@@ -152,9 +152,9 @@ class Store:
     ) -> ModelReply:
         """Return the kept answer to a call, or make the call and keep its answer, unless that is empty.
 
-        A call that is under way already, in another thread or in another process on this file, is waited for and
-        not made twice. Threads of one process share its failure, too; another process makes the call itself when
-        it failed, took longer than ``call_seconds``, or its process is gone.
+        A call that is under way already, in another thread or in another process on this file, is waited for
+        and not made twice. Threads of one process share its failure, too; another process makes the call itself
+        when it failed, took longer than ``call_seconds``, or its process is gone.
 
         Args:
             call: The call.

@@ -109,7 +109,7 @@ def graded_jobs(
 
 @dataclass(frozen=True, slots=True)
 class Whole(Generic[R]):
-    """Makes a flow that fails with its first failed call or empty answer, whatever it would make of them itself.
+    """Makes a flow that fails with its first failed call or empty answer, however it would go on itself.
 
     In use, an estimator that fails leads to an answer without a budget. In a measurement that would be the
     answer of another method. And an empty answer is not kept, so no result may rest on one.

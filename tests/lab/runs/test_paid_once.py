@@ -227,7 +227,9 @@ def test_an_estimate_that_failed_fails_the_attempt() -> None:
 
 def test_an_estimate_that_is_empty_fails_the_attempt_and_one_that_says_nothing_does_not() -> None:
     def saying(text: str) -> Callable[[ModelCall], ModelReply]:
-        return lambda call: ModelReply(text=text, finish_reason="stop") if call.role == "estimate" else good(call)
+        return lambda call: (
+            ModelReply(text=text, finish_reason="stop") if call.role == "estimate" else good(call)
+        )
 
     [error], _ = whole(saying(" "))
     assert "answered nothing" in str(error)
