@@ -180,8 +180,9 @@ class ChatClient:
     async def acall(self, call: ModelCall) -> ModelReply:
         """Answer one model call on the running event loop; raises as a plain call does."""
         started = time.perf_counter()
+        request = self._request(call)
         completion = await self._in_time(
-            self._async().chat.completions.create(**self._request(call)), self._seconds(call)
+            self._async().chat.completions.create(**request), self._seconds(request)
         )
         return self._reply(completion, started)
 
@@ -208,10 +209,11 @@ class ChatClient:
             _finished(closed())
 
     async def _stream(self, call: ModelCall) -> AsyncGenerator[Streamed, None]:
-        started, seconds = time.perf_counter(), self._seconds(call)
+        started = time.perf_counter()
         pieces: list[str] = []
         usage = finish = last = None
         request = {**self._request(call), "stream": True, "stream_options": {"include_usage": True}}
+        seconds = self._seconds(request)
 
         def left() -> float:
             return seconds - (time.perf_counter() - started)
@@ -329,9 +331,9 @@ class ChatClient:
                 self._aclients[loop] = self._sdk.AsyncOpenAI(**self._options, http_client=direct)
             return self._aclients[loop]
 
-    def _seconds(self, call: ModelCall) -> float:
-        """Return how long a call may take in all."""
-        seconds = self.seconds(call.max_tokens)
+    def _seconds(self, request: dict[str, Any]) -> float:
+        """Return how long a request may take in all."""
+        seconds = self.seconds(request.get("max_tokens", request.get("max_completion_tokens")))
         return seconds if self.ends_at is None else min(seconds, max(0.0, self.ends_at - time.monotonic()))
 
     def seconds(self, max_tokens: int | None) -> float:

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,7 +48,7 @@ _COLUMNS = {
 """What is written into each table, in this order; rows number themselves."""
 
 
-_LEASE_SECONDS = 900.0
+_LEASE_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 
@@ -80,6 +81,8 @@ class Store:
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Future[ModelReply]] = {}
+        self._renewing = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +94,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; everything finished is in it already."""
+        self._closed.set()
         self._db.close()
 
     def remember(self, flow: Flow[T], *, model: str, judge: str | None = None) -> Flow[T]:
@@ -107,18 +111,14 @@ class Store:
         memory = self.memory(model=model, judge=judge)
         return observed(flow, memory.note, recall=memory.recall)
 
-    def memory(
-        self, *, model: str, judge: str | None = None, call_seconds: float = _LEASE_SECONDS
-    ) -> StoredMemory:
+    def memory(self, *, model: str, judge: str | None = None) -> StoredMemory:
         """Return the calls of one model, and of the one that judges, as an engine takes them.
 
         Args:
             model: Names the model; part of every key.
             judge: Names the model that answers calls of role ``judge``, where it is another one.
-            call_seconds: The most that one call takes. Another process makes a call itself when this one has
-                had it under way for longer.
         """
-        return StoredMemory(self, model=model, judge=judge, call_seconds=call_seconds)
+        return StoredMemory(self, model=model, judge=judge)
 
     def reply(self, call: ModelCall, *, model: str) -> ModelReply | None:
         """Return the kept answer to a call, or None when there is none."""
@@ -147,20 +147,18 @@ class Store:
         ask: Call,
         *,
         model: str,
-        call_seconds: float = _LEASE_SECONDS,
         left: threading.Event | None = None,
     ) -> ModelReply:
         """Return the kept answer to a call, or make the call and keep its answer, unless that is empty.
 
         A call that is under way already, in another thread or in another process on this file, is waited for
         and not made twice. Threads of one process share its failure, too; another process makes the call itself
-        when it failed, took longer than ``call_seconds``, or its process is gone.
+        when it failed, or when its process is gone.
 
         Args:
             call: The call.
             ask: Makes it.
             model: Names the model.
-            call_seconds: The most that one call takes.
             left: Set when nobody needs the answer any more, which ends the wait for another process.
 
         Raises:
@@ -173,7 +171,7 @@ class Store:
         if known is not None:
             return known.result()
         try:
-            reply = self._leased(key, call, ask, model=model, call_seconds=call_seconds, left=left)
+            reply = self._leased(key, call, ask, model=model, left=left)
         except BaseException as exc:
             with self._lock:
                 del self._under_way[key]
@@ -191,7 +189,6 @@ class Store:
         ask: Call,
         *,
         model: str,
-        call_seconds: float,
         left: threading.Event | None,
     ) -> ModelReply:
         """Answer a call as `shared` does; only one process holds the lease of a call at a time."""
@@ -200,7 +197,7 @@ class Store:
             kept = self.reply(call, model=model)
             if kept is not None:
                 return kept
-            if self._take_lease(key, call_seconds):
+            if self._take_lease(key):
                 break
             if waiting.wait(pause):
                 raise EngineError("another process has this call under way, and the run was left meanwhile")
@@ -215,9 +212,10 @@ class Store:
         finally:
             self._db.execute("DELETE FROM leases WHERE key = ? AND owner = ?", key, self._owner)
 
-    def _take_lease(self, key: bytes, seconds: float) -> bool:
+    def _take_lease(self, key: bytes) -> bool:
+        self._renew_leases()
         now = time.time()
-        lease = (key, self._owner, now + seconds)
+        lease = (key, self._owner, now + _LEASE_SECONDS)
         if self._db.insert_many("INSERT OR IGNORE INTO leases (key, owner, expires) VALUES (?, ?, ?)", [lease]):
             return True
         rows = self._db.execute("SELECT owner, expires FROM leases WHERE key = ?", key)
@@ -228,7 +226,25 @@ class Store:
             return False
         # Only one of several processes that find it abandoned changes the row.
         taken = "UPDATE leases SET owner = ?, expires = ? WHERE key = ? AND owner = ? AND expires = ?"
-        return bool(self._db.insert_many(taken, [(self._owner, now + seconds, key, owner, expires)]))
+        return bool(self._db.insert_many(taken, [(self._owner, now + _LEASE_SECONDS, key, owner, expires)]))
+
+    def _renew_leases(self) -> None:
+        """See to it that leases do not expire while calls are under way."""
+
+        def renew() -> None:
+            while not self._closed.wait(_LEASE_SECONDS / 3):
+                with self._lock:
+                    if not self._under_way:
+                        self._renewing = False
+                        return
+                with suppress(StoreError):  # the calls themselves report what is wrong with the file
+                    expires = time.time() + _LEASE_SECONDS
+                    self._db.execute("UPDATE leases SET expires = ? WHERE owner = ?", expires, self._owner)
+
+        with self._lock:
+            if not self._renewing:
+                self._renewing = True
+                threading.Thread(target=renew, name="tale-leases", daemon=True).start()
 
     @property
     def calls(self) -> int:
@@ -367,14 +383,10 @@ class StoredMemory:
         store: The store.
         model: Names the model; part of every key.
         judge: Names the model that answers calls of role ``judge``, where it is another one.
-        call_seconds: The most that one call takes.
     """
 
-    def __init__(
-        self, store: Store, *, model: str, judge: str | None = None, call_seconds: float = _LEASE_SECONDS
-    ) -> None:
+    def __init__(self, store: Store, *, model: str, judge: str | None = None) -> None:
         self._store = store
-        self._call_seconds = call_seconds
         self._model = model
         self._judge = model if judge is None else judge
 
@@ -392,8 +404,7 @@ class StoredMemory:
 
     def shared(self, call: ModelCall, ask: Call, *, left: threading.Event | None = None) -> ModelReply:
         """Return the kept answer to a call, or make the call and keep its answer; see `Store.shared`."""
-        model = self._asked(call)
-        return self._store.shared(call, ask, model=model, call_seconds=self._call_seconds, left=left)
+        return self._store.shared(call, ask, model=self._asked(call), left=left)
 
     def _asked(self, call: ModelCall) -> str:
         return self._judge if call.role == "judge" else self._model

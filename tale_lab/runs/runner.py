@@ -195,7 +195,6 @@ def run_jobs(
     model: str,
     judge: str | None = None,
     concurrency: int = 4,
-    call_seconds: float | None = None,
     on_progress: Callable[[Progress, Done[R]], None] | None = None,
 ) -> Generator[Done[R], None, None]:
     """Work on many questions at a bounded concurrency and yield each as it ends.
@@ -210,7 +209,6 @@ def run_jobs(
         model: Names the model; part of every key.
         judge: Names the model that answers calls of role ``judge``, where it is another one.
         concurrency: How many questions are under way at a time, where ``engine`` does not say.
-        call_seconds: The most that one call takes, where that is known; see `Store.memory`.
         on_progress: Told after every question, once the consumer has seen it, from this thread.
 
     Raises:
@@ -223,8 +221,7 @@ def run_jobs(
         engine = LocalEngine(engine, concurrency=concurrency)
     progress, began = Progress(total=len(jobs)), time.monotonic()
     # Closed at once when it is left, not when it is collected: the store may be closed by then.
-    limits = {} if call_seconds is None else {"call_seconds": call_seconds}
-    memory = store.memory(model=model, judge=judge, **limits)
+    memory = store.memory(model=model, judge=judge)
     with closing(_ended(jobs, store, engine, memory, model=model)) as ended:
         for done in ended:
             progress.count(done)

@@ -19,6 +19,7 @@ from tale_lab.bench.benchmark import Attempt, Sampling, bench_jobs
 from tale_lab.bench.methods import Conditions
 from tale_lab.cli.bench import choose_methods
 from tale_lab.questions.datasets import Dataset, Question
+from tale_lab.results import store as store_module
 from tale_lab.results.store import Store
 from tale_lab.runs.runner import run_jobs
 
@@ -112,20 +113,21 @@ def ended_process() -> int:
     return process.pid
 
 
-@pytest.mark.parametrize("how", ["its process is gone", "it took too long"])
+@pytest.mark.parametrize("how", ["its process is gone", "it was not renewed"])
 def test_a_lease_is_taken_over(tmp_path: Path, how: str) -> None:
     owner, mine = Store(tmp_path / "r.sqlite"), Store(tmp_path / "r.sqlite")
     if how == "its process is gone":
         host, _, name = owner._owner.split("/")
         owner._owner = f"{host}/{ended_process()}/{name}"
-    seconds = 900 if how == "its process is gone" else -1
     key_seen: list[bytes] = []
 
     def never_ends(call: ModelCall) -> ModelReply:
         key_seen.extend(row[0] for row in mine._db.execute("SELECT key FROM leases"))
+        if how == "it was not renewed":
+            mine._db.execute("UPDATE leases SET expires = expires - 60")
         return mine.shared(call, lambda _: ModelReply(text="taken over"), model="m")
 
-    assert owner.shared(CALL, never_ends, model="m", call_seconds=seconds).text == "taken over"
+    assert owner.shared(CALL, never_ends, model="m").text == "taken over"
     assert len(key_seen) == 1
 
 
@@ -146,6 +148,23 @@ def held(store: Store) -> tuple[threading.Event, threading.Thread]:
     thread.start()
     asked.wait()
     return go_on, thread
+
+
+def test_the_lease_of_a_long_call_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_LEASE_SECONDS", 0.3)
+    mine = Store(tmp_path / "r.sqlite")
+
+    def expires() -> float:
+        return float(mine._db.execute("SELECT expires FROM leases")[0][0])
+
+    def long(_: ModelCall) -> ModelReply:
+        first = expires()
+        while expires() == first:
+            time.sleep(0.01)
+        return ModelReply(text="at last")
+
+    assert mine.shared(CALL, long, model="m").text == "at last"
+    mine.close()
 
 
 def test_a_call_that_failed_elsewhere_is_made_here(tmp_path: Path) -> None:
@@ -169,12 +188,10 @@ def test_a_run_that_is_left_does_not_wait_for_another_process(tmp_path: Path) ->
 
 def test_threads_share_one_call_and_its_failure() -> None:
     store = Store(":memory:")
-    made: list[ModelCall] = []
     together = threading.Barrier(5)
     under_way = threading.Event()
 
-    def call(asked: ModelCall) -> ModelReply:
-        made.append(asked)
+    def call(_: ModelCall) -> ModelReply:
         under_way.wait()
         raise ConnectionError("refused")
 
