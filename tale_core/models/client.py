@@ -390,8 +390,8 @@ class ChatClient:
                 f"and the key, if it wants one ({SERVER_KEY}), or name a model after a '#': {self.address}#NAME"
             ) from exc
         if len(names) != 1:
-            listed = f"has the models {', '.join(names)}" if names else "lists no model"
-            raise UnknownModelError(f"{self.address} {listed}; name one after a '#': {self.address}#NAME")
+            has = f"has the models {', '.join(names)}" if names else "lists no model"
+            raise UnknownModelError(f"{self.address} {has}; name one after a '#': {self.address}#NAME")
         return str(names[0])
 
 
