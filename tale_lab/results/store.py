@@ -402,6 +402,10 @@ class StoredMemory:
         """
         return self._store.keep(call, reply, model=self._asked(call)) if _worth_keeping(reply) else None
 
+    def key(self, call: ModelCall) -> bytes:
+        """Return the key under which the answer to a call is kept."""
+        return _call_key(call, self._asked(call))
+
     def shared(self, call: ModelCall, ask: Call, *, left: threading.Event | None = None) -> ModelReply:
         """Return the kept answer to a call, or make the call and keep its answer; see `Store.shared`."""
         return self._store.shared(call, ask, model=self._asked(call), left=left)

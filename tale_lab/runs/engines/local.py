@@ -29,6 +29,9 @@ class Memory(Protocol):
     def note(self, call: ModelCall, reply: ModelReply) -> ModelReply | None:
         """Take one answer the moment it is there, and return the one that is kept."""
 
+    def key(self, call: ModelCall) -> bytes:
+        """Return what is the same for two calls that one answer serves."""
+
     def shared(self, call: ModelCall, ask: Call, *, left: threading.Event | None = None) -> ModelReply:
         """Return the known answer, or make the call; one that is under way elsewhere is waited for."""
 
