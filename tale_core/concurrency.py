@@ -37,7 +37,7 @@ class Outcome(Generic[T]):
 
 
 def run_many(
-    flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8
+    flows: Iterable[Flow[T]], call: Call, *, concurrency: int = 8, left: threading.Event | None = None
 ) -> Generator[Outcome[T], None, None]:
     """Drive many flows on a bounded number of threads and yield each outcome as it comes.
 
@@ -49,13 +49,14 @@ def run_many(
         flows: The flows to run.
         call: Answers one `ModelCall`; called from several threads at once.
         concurrency: How many flows are under way at a time, at least 1.
+        left: Set when the iteration is left, before the calls under way are waited for.
 
     Raises:
         InvalidValueError: ``concurrency`` is below 1.
     """
     if concurrency < 1:
         raise InvalidValueError(f"concurrency must be at least 1, got {concurrency}")
-    left = threading.Event()
+    left = threading.Event() if left is None else left
 
     def unless_left(one: ModelCall) -> ModelReply:
         if left.is_set():

@@ -26,13 +26,16 @@
     └── LocalModelError                    the embedded model
         ├── WeightsNotFoundError           no weights found; lists every way to get them
         ├── CorruptWeightsError            a file whose digest is not the published one
-        └── ServerError                    the embedded server did not start, or is gone
+        └── ServerError                    a server did not start, does not answer, or broke an answer off
+            └── DeadlineError              a call took longer than it may
 
 A model's own exceptions are never wrapped: they reach the caller unchanged.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import reprlib
 from typing import TYPE_CHECKING
 
@@ -189,4 +192,36 @@ class CorruptWeightsError(LocalModelError):
 
 
 class ServerError(LocalModelError):
-    """The embedded server did not start, or does not answer any more."""
+    """A server did not start, does not answer any more, or broke an answer off."""
+
+
+class DeadlineError(ServerError):
+    """A call was cut because it took longer than it may, retries and pauses included."""
+
+
+_MOST_WORDS = 500
+# Keys as providers write them, whatever follows a name like "key" or "Bearer", and passwords in addresses.
+_SECRET = re.compile(
+    r"""\b(?:sk|pk|rk|hf|gsk|xai|AIza|ghp|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}"""
+    r"""|(?<=Bearer\s)\s*[^\s"',;]+"""
+    r"""|(?<=://)[^\s/@"']+(?=@)"""
+    r"""|(?:(?<=key)|(?<=token)|(?<=secret)|(?<=password)|(?<=passwd))(?:["']?\s*[:=]\s*["']?|\sprovided:\s*)[^\s"',;&]+""",
+    re.IGNORECASE,
+)
+
+
+def safe_words(error: BaseException) -> str:
+    """Return the class and the message of an error as they may be kept: short, and without keys.
+
+    Servers repeat in their errors what they were sent, keys and prompts included.
+
+    Args:
+        error: The error.
+    """
+    words = str(error).encode("utf-8", "backslashreplace").decode()
+    for name in ("OPENAI_API_KEY", "TALE_API_KEY"):
+        if os.environ.get(name):
+            words = words.replace(os.environ[name], "[hidden]")
+    words = _SECRET.sub("[hidden]", words[: 4 * _MOST_WORDS])
+    short = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}[...]"
+    return f"{type(error).__name__}: {short}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from tale_core.errors import StoreError
 
 def replace_file(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, finds the old content or the new, never a part.
+
+    A new file can be read by its owner alone: what is written here often holds questions and answers.
 
     Args:
         path: The file; its folder must exist.
@@ -23,8 +26,11 @@ def replace_file(path: str | Path, content: bytes) -> None:
     # Beside the target, because a file can only be renamed within one file system.
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with fresh.open("xb") as file:
+        private = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(private, "wb") as file:
             file.write(content)
+        if path.exists():
+            fresh.chmod(path.stat().st_mode & 0o777)
         fresh.replace(path)
     except OSError as exc:
         with suppress(OSError):

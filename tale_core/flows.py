@@ -85,7 +85,7 @@ async def arun(flow: Flow[T], acall: ACall) -> T:
 
 def observed(
     flow: Flow[T],
-    note: Callable[[ModelCall, ModelReply], None],
+    note: Callable[[ModelCall, ModelReply], ModelReply | None],
     *,
     recall: Callable[[ModelCall], ModelReply | None] | None = None,
 ) -> Flow[T]:
@@ -93,7 +93,8 @@ def observed(
 
     Args:
         flow: The flow to pass through.
-        note: Receives each call with its reply, before the flow goes on.
+        note: Receives each call with its reply, before the flow goes on; what it returns, if anything, is used
+            in place of the reply.
         recall: Answers calls whose reply is already known; neither the driver nor ``note`` sees those.
     """
     with closing(flow):
@@ -103,7 +104,7 @@ def observed(
             if outcome is None:
                 outcome = yield from _passed_on(step)
                 if not isinstance(outcome, Exception):
-                    note(step, outcome)
+                    outcome = note(step, outcome) or outcome
             step = _step(flow, outcome)
         return step.value
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from tale_core.errors import InvalidValueError, UnknownModelError
+from tale_core.errors import InvalidValueError, UnknownModelError, safe_words
 from tale_core.types import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from tale_core.local.catalogue import WeightsFile
 
 FORMS = (
@@ -64,13 +66,24 @@ class ModelString(Record):
         if kind == "openai" and name:
             url = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
             return cls(kind="openai", name=name, address=url.rstrip("/"))
+        wrong = ""
         if kind in {"http", "https"}:
             address, _, name = text.strip().partition("#")
-            parts = urlsplit(address)
-            if parts.hostname:
-                path = parts.path.rstrip("/") or "/v1"
-                return cls(kind="server", name=name or None, address=parts._replace(path=path).geturl())
-        raise UnknownModelError(f"no model can be opened for {text!r}; allowed: {', '.join(FORMS)}")
+            try:
+                parts = urlsplit(address)
+                _ = parts.port  # fails where it is no number
+            except ValueError as exc:
+                wrong = f": {safe_words(exc).partition(': ')[2]}"
+            else:
+                if parts.hostname:
+                    path = parts.path.rstrip("/") or "/v1"
+                    return cls(kind="server", name=name or None, address=parts._replace(path=path).geturl())
+        raise UnknownModelError(
+            f"no model can be opened for {shown_address(text)!r}{wrong}; allowed: {', '.join(FORMS)}"
+        )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return _shown(super().__repr_args__())
 
 
 class Endpoint(Record):
@@ -86,6 +99,9 @@ class Endpoint(Record):
     """For calls that name none."""
     embedded: bool = False
     """Whether this process started the server itself."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return _shown(super().__repr_args__())
 
 
 def resolve_model(text: str, *, model_path: WeightsFile | None = None) -> Endpoint:
@@ -105,7 +121,7 @@ def resolve_model(text: str, *, model_path: WeightsFile | None = None) -> Endpoi
     if found.kind == "local":
         return _serve(found.name, model_path)
     if model_path is not None:
-        raise InvalidValueError(f"weights can be given for the model 'local' only, got {text!r}")
+        raise InvalidValueError(f"weights can be given for the model 'local' only, got {shown_address(text)!r}")
     assert found.address is not None  # noqa: S101  # all kinds but local have one
     key = os.environ.get(OPENAI_KEY if found.kind == "openai" else SERVER_KEY)
     if found.kind == "openai" and not key:
@@ -124,6 +140,15 @@ def _serve(name: str | None, path: WeightsFile | None) -> Endpoint:
 
 
 def shown_address(address: str) -> str:
-    """Return an address without the password that may stand in it."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """Return an address without the password, and without the key, that may stand in it."""
+    scheme, slashes, rest = address.partition("://")
+    if not slashes:
+        return address
+    place, number_sign, name = rest.partition("#")
+    host, slash, path = place.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}{number_sign}{name}"
+
+
+def _shown(arguments: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
+    for name, value in arguments:
+        yield name, shown_address(value) if name in {"address", "base_url"} and value else value

@@ -40,6 +40,8 @@ _REASONING = {
 }
 # Anthropic counts what it reads from and writes to its cache apart from the rest of the prompt.
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
+# No model reads or writes as much in one call. Some servers send such numbers for "not counted".
+_MOST_TOKENS = 10**9
 # Gemini counts thinking apart from the candidates it belongs to.
 _THOUGHTS = "thoughts_token_count"
 
@@ -67,9 +69,8 @@ def read_usage(reported: object) -> Usage | None:
     if prompt is None or output is None:
         return None
     if find("input_tokens") is not None:  # beside prompt_tokens, proxies count the cached ones a second time
-        for name in _CACHED:
-            prompt += find(name) or 0
-    reasoning: int | None = find(_THOUGHTS)
+        prompt += sum(_count(find, [name]) or 0 for name in _CACHED)
+    reasoning = _count(find, [_THOUGHTS])
     output += reasoning or 0
     if not prompt and not output:
         return None  # some servers send zeros for "not counted"
@@ -80,7 +81,12 @@ def read_usage(reported: object) -> Usage | None:
 
 
 def concluded(
-    ending: Ending | None, usage: Usage | None, *, calls_tools: bool = False, ended: bool = True
+    ending: Ending | None,
+    usage: Usage | None,
+    *,
+    calls_tools: bool = False,
+    ended: bool = True,
+    written: str = "",
 ) -> tuple[FinishReason | None, Usage | None]:
     """Return why an answer ended, and what it cost as far as that was measured.
 
@@ -91,10 +97,13 @@ def concluded(
         ended: Whether the answer was read to its end. A stream that was left counts as whole when both its
             ending and its usage had arrived; otherwise the usage is that of a first part (Anthropic begins
             with 1 output token), and not of the whole.
+        written: What the model wrote, as far as that is known: no output tokens for it were not measured.
 
     Raises:
         ServerError: The provider failed in the middle of the answer.
     """
+    if usage is not None and not usage.output_tokens and written.strip():
+        usage = None
     if not ended and (usage is None or ending in {None, "error"}):
         return "closed", None
     if ending == "error":
@@ -128,7 +137,7 @@ def to_model_reply(
     Raises:
         ServerError: The provider failed in the middle of the answer.
     """
-    reason, measured = concluded(ending, usage, calls_tools=calls_tools, ended=ended)
+    reason, measured = concluded(ending, usage, calls_tools=calls_tools, ended=ended, written=text)
     if measured is None:
         measured = estimate_usage([*prompt], written())
     return ModelReply(text=text, usage=measured, finish_reason=reason, **facts)
@@ -156,6 +165,6 @@ def _reader(holder: Any) -> Callable[[str], Any]:
 def _count(find: Callable[[str], Any], names: Iterable[str]) -> int | None:
     for name in names:
         value = find(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
             return value
     return None

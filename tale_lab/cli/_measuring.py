@@ -18,7 +18,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tale_core import __version__
-from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError
+from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError, safe_words
 from tale_core.estimators import RegressionEstimator
 from tale_core.models.client import ChatClient
 from tale_core.types import Record, Usage
@@ -111,6 +111,23 @@ class RunOptions:
     retries: Annotated[
         int, typer.Option(min=0, help="How often a call that the provider refused is tried again.")
     ] = 4
+    call_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            show_default="120 and the time to write the output limit slowly",
+            help="Most seconds for one call, retries included; a call that takes longer has failed.",
+        ),
+    ] = None
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            help="Stop after so many seconds, calls under way included; the same command goes on later.",
+        ),
+    ] = None
     as_json: JsonOption = False
 
     def __post_init__(self) -> None:
@@ -268,20 +285,29 @@ class Measuring:
         self._opened = ExitStack()
         self._store = store
         self._path = getattr(options, "results", Path("run.sqlite"))
-        self.client = ChatClient.open(options.model, model_path=options.model_path, max_retries=options.retries)
+        patience: dict[str, Any] = {"max_retries": options.retries, "timeout": options.call_timeout}
+        self.client = ChatClient.open(options.model, model_path=options.model_path, **patience)
         self.judge: ChatClient | None = None
         self.grader: str | Grader = "auto"
         if isinstance(options, MeasuringOptions):
             self.grader = options.grader
             if options.judge is not None:
-                self.judge = ChatClient.open(options.judge)
+                self.judge = ChatClient.open(options.judge, **patience)
             elif options.grader == "judge":
                 self.judge = self.client
             if self.judge is not None:
                 self.grader = Judge(name=f"judge {self.judge.model}")
         limited = options.max_cost is not None
         self.price = list_price(self.client.model, self.client.address) if priced or limited else None
-        self.account = Account(max_tokens=options.max_tokens_total, max_cost=options.max_cost, price=self.price)
+        self.account = Account(
+            max_tokens=options.max_tokens_total,
+            max_cost=options.max_cost,
+            price=self.price,
+            max_seconds=options.deadline,
+        )
+        for one in (self.client, self.judge):
+            if one is not None:
+                one.ends_at = self.account.ends_at
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -419,8 +445,9 @@ class Measuring:
         return {
             "finished": len(worked.results),
             "failed": [
-                {"question": one.question.id, "error": f"{type(one.error).__name__}: {one.error}"}
+                {"question": one.question.id, "error": safe_words(one.error)}
                 for one in worked.failed
+                if one.error is not None
             ],
             "spent": self.account.spent,
         }
@@ -460,7 +487,8 @@ class Measuring:
 def tell_failures(failed: Sequence[Done[Any]], things: str) -> None:
     """Print which questions failed, and that they can be retried."""
     for done in failed:
-        words = f"failed: {done.question.question[:60]!r}: {type(done.error).__name__}: {done.error}"
+        said = "" if done.error is None else safe_words(done.error)
+        words = f"failed: {done.question.question[:60]!r}: {said}"
         err.print(words, style="red", markup=False, soft_wrap=True)
     if failed:
         err.print(f"{len(failed)} {things} failed; run the same command again to retry them", style="red")

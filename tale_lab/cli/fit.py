@@ -14,7 +14,7 @@ from tale_core.estimators import RegressionEstimator, ZeroShotEstimator
 from tale_core.estimators.training import PAPER_IN_RANGE
 from tale_core.types import Estimate
 from tale_lab.cli._measuring import Measuring, RunOptions, with_options
-from tale_lab.cli._shared import check_writable, err, out, print_json
+from tale_lab.cli._shared import FAILED, check_writable, err, out, print_json
 from tale_lab.questions.datasets import Question
 from tale_lab.results.store import Store, result_key
 from tale_lab.runs.runner import Job
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tale_core.estimators import FitFacts
     from tale_core.search.budget_search import SearchTrace
+    from tale_lab.runs.runner import Done
 
 
 @with_options
@@ -59,7 +60,7 @@ def fit(
         traces = [one for one in store.traces() if _wanted(one, searched, strategy)]
         if not traces:
             raise InvalidValueError(_nothing(results, searched, strategy))
-        guesses = _zero_shot(traces, Measuring(options, store=store)) if zero_shot else None
+        guesses, failed = _zero_shot(traces, Measuring(options, store=store)) if zero_shot else (None, [])
     with err.status("fitting"):
         estimator.fit(traces, zero_shot=guesses)
     estimator.save(written)
@@ -69,6 +70,8 @@ def fit(
     else:
         _print(estimator.facts)
         err.print(f"written: {written}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _wanted(trace: SearchTrace, model: str | None, strategy: str | None) -> bool:
@@ -85,8 +88,14 @@ def _nothing(results: Path, model: str | None, strategy: str | None) -> str:
     return f"{results} holds no finished search{which}; make some with: tale search DATA --out {results}"
 
 
-def _zero_shot(traces: Sequence[SearchTrace], measuring: Measuring) -> dict[str, int | None]:
-    """Ask for the estimate of every question that has a budget; what was asked before is in the file."""
+def _zero_shot(
+    traces: Sequence[SearchTrace], measuring: Measuring
+) -> tuple[dict[str, int | None], list[Done[Estimate]]]:
+    """Ask for the estimate of every question that has a budget; what was asked before is in the file.
+
+    Returns:
+        The estimates by question, and what failed.
+    """
     jobs = {
         trace.question: _estimate_job(trace.question, trace.chosen, measuring.client.model)
         for trace in traces
@@ -97,7 +106,7 @@ def _zero_shot(traces: Sequence[SearchTrace], measuring: Measuring) -> dict[str,
     if worked.ended:
         worked.leave()
     found = {question: measuring.store.get(job.key, Estimate) for question, job in jobs.items()}
-    return {question: one.tokens for question, one in found.items() if one is not None}
+    return {question: one.tokens for question, one in found.items() if one is not None}, worked.failed
 
 
 def _estimate_job(question: str, budget: int, model: str) -> Job[Estimate]:

@@ -84,7 +84,9 @@ class Question(Record):
             grader: Name of the grader that fits it.
             meta: Anything else.
         """
-        digest = hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:_ID_DIGITS]
+        digest = hashlib.sha256(f"{question}\0{answer}".encode("utf-8", "surrogatepass")).hexdigest()[
+            :_ID_DIGITS
+        ]
         return cls(id=digest, question=question, answer=answer, grader=grader, meta=meta or {})
 
 

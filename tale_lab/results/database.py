@@ -62,6 +62,15 @@ CREATE TABLE failures (
 );
 """
 
+# Older files of this version have no such table. It is made when they are opened for writing.
+_LEASES = """
+CREATE TABLE IF NOT EXISTS leases (
+    key BLOB PRIMARY KEY,
+    owner TEXT NOT NULL,
+    expires REAL NOT NULL
+)
+"""
+
 _SETTINGS = (
     # Write-ahead logging: readers do not wait for the writer, and what is committed survives kill -9.
     "journal_mode = WAL",
@@ -93,6 +102,8 @@ class Database:
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = path
         self._lock = threading.RLock()
+        if not read_only:
+            _make_private(path)
         with self._translated("open"):
             # Transactions are begun explicitly.
             self._db = sqlite3.connect(
@@ -157,10 +168,13 @@ class Database:
             self.execute("COMMIT")
 
     def _prepare(self, *, read_only: bool) -> None:
-        application, version, tables = (
+        # All three in one transaction: between them another process may create the tables.
+        self._db.execute("BEGIN")
+        tables, application, version = (
             self._db.execute(sql).fetchone()[0]
-            for sql in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+            for sql in ("SELECT count(*) FROM sqlite_master", "PRAGMA application_id", "PRAGMA user_version")
         )
+        self._db.execute("COMMIT")
         if tables and application != _APPLICATION_ID:
             raise StoreError(f"{self.path} is a database of another program; name another file")
         if tables and version != SCHEMA_VERSION:
@@ -176,6 +190,8 @@ class Database:
                 self._db.execute(f"PRAGMA {setting}")
         if not tables:
             self._create()
+        if not read_only:
+            self._db.execute(_LEASES)
 
     def _create(self) -> None:
         with self.transaction():
@@ -193,6 +209,13 @@ class Database:
         except sqlite3.Error as exc:
             advice = next((text for part, text in _ADVICE.items() if part in str(exc)), "")
             raise StoreError(f"cannot {verb} {self.path}: {exc}{advice}; what is in it is kept") from exc
+
+
+def _make_private(path: str) -> None:
+    """Make a missing file so that only its owner can read it; the files beside it get the same mode."""
+    if path != ":memory:":
+        with contextlib.suppress(OSError):  # which SQLite reports, with its own words
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _address(path: str) -> str:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
-from tale_core.errors import StoreError
+from tale_core.errors import EngineError, StoreError, safe_words
 from tale_core.flows import observed
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import Flow, ModelCall, ModelReply, Record, T
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from tale_core.types import Call
+
 R = TypeVar("R", bound=Record)
 
 _COLUMNS = {
@@ -36,6 +46,10 @@ _COLUMNS = {
     "failures": ("happened", "key", "question_id", "error", "label"),
 }
 """What is written into each table, in this order; rows number themselves."""
+
+
+_LEASE_SECONDS = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 
 class Store:
@@ -64,6 +78,11 @@ class Store:
         if (must_exist or read_only) and not Path(path).is_file():
             raise StoreError(f"there is no results file {self.path!r}; make one with: tale search")
         self._db = Database(self.path, read_only=read_only)
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
+        self._lock = threading.Lock()
+        self._under_way: dict[bytes, Future[ModelReply]] = {}
+        self._renewing = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +94,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; everything finished is in it already."""
+        self._closed.set()
         self._db.close()
 
     def remember(self, flow: Flow[T], *, model: str, judge: str | None = None) -> Flow[T]:
@@ -105,10 +125,9 @@ class Store:
         rows = self._db.execute("SELECT reply FROM calls WHERE key = ?", _call_key(call, model))
         return self._parsed(ModelReply, rows[0][0]) if rows else None
 
-    def keep(self, call: ModelCall, reply: ModelReply, *, model: str) -> None:
-        """Keep one answered call; the first answer to a call stays."""
-        self._db.execute(
-            _insert("OR IGNORE", "calls"),
+    def keep(self, call: ModelCall, reply: ModelReply, *, model: str) -> ModelReply:
+        """Keep one answered call, and return the answer that is kept: the first one to the same call stays."""
+        row = (
             _call_key(call, model),
             _now(),
             model,
@@ -116,8 +135,116 @@ class Store:
             call.budget,
             call.sample,
             _digest([message.model_dump() for message in call.messages]),
-            reply.model_dump_json(),
+            _written(reply),
         )
+        if self._db.insert_many(_insert("OR IGNORE", "calls"), [row]):
+            return reply
+        return self.reply(call, model=model) or reply
+
+    def shared(
+        self,
+        call: ModelCall,
+        ask: Call,
+        *,
+        model: str,
+        left: threading.Event | None = None,
+    ) -> ModelReply:
+        """Return the kept answer to a call, or make the call and keep its answer, unless that is empty.
+
+        A call that is under way already, in another thread or in another process on this file, is waited for
+        and not made twice. Threads of one process share its failure, too; another process makes the call itself
+        when it failed, or when its process is gone.
+
+        Args:
+            call: The call.
+            ask: Makes it.
+            model: Names the model.
+            left: Set when nobody needs the answer any more, which ends the wait for another process.
+
+        Raises:
+            EngineError: ``left`` was set while another process had the call under way.
+        """
+        key = _call_key(call, model)
+        with self._lock:
+            known = self._under_way.get(key)
+            mine = self._under_way[key] = Future() if known is None else known
+        if known is not None:
+            return known.result()
+        try:
+            reply = self._leased(key, call, ask, model=model, left=left)
+        except BaseException as exc:
+            with self._lock:
+                del self._under_way[key]
+            mine.set_exception(exc)
+            raise
+        with self._lock:
+            del self._under_way[key]
+        mine.set_result(reply)
+        return reply
+
+    def _leased(
+        self,
+        key: bytes,
+        call: ModelCall,
+        ask: Call,
+        *,
+        model: str,
+        left: threading.Event | None,
+    ) -> ModelReply:
+        """Answer a call as `shared` does; only one process holds the lease of a call at a time."""
+        pause, waiting = _FIRST_PAUSE, left or threading.Event()
+        while True:
+            kept = self.reply(call, model=model)
+            if kept is not None:
+                return kept
+            if self._take_lease(key):
+                break
+            if waiting.wait(pause):
+                raise EngineError("another process has this call under way, and the run was left meanwhile")
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        try:
+            # Between the look and the lease, another process may have finished.
+            kept = self.reply(call, model=model)
+            if kept is not None:
+                return kept
+            reply = ask(call)
+            return self.keep(call, reply, model=model) if _worth_keeping(reply) else reply
+        finally:
+            self._db.execute("DELETE FROM leases WHERE key = ? AND owner = ?", key, self._owner)
+
+    def _take_lease(self, key: bytes) -> bool:
+        self._renew_leases()
+        now = time.time()
+        lease = (key, self._owner, now + _LEASE_SECONDS)
+        if self._db.insert_many("INSERT OR IGNORE INTO leases (key, owner, expires) VALUES (?, ?, ?)", [lease]):
+            return True
+        rows = self._db.execute("SELECT owner, expires FROM leases WHERE key = ?", key)
+        if not rows:
+            return False  # it has just been given back: the caller looks for the answer first
+        owner, expires = rows[0]
+        if now < expires and not _is_gone(owner):
+            return False
+        # Only one of several processes that find it abandoned changes the row.
+        taken = "UPDATE leases SET owner = ?, expires = ? WHERE key = ? AND owner = ? AND expires = ?"
+        return bool(self._db.insert_many(taken, [(self._owner, now + _LEASE_SECONDS, key, owner, expires)]))
+
+    def _renew_leases(self) -> None:
+        """See to it that leases do not expire while calls are under way."""
+
+        def renew() -> None:
+            while not self._closed.wait(_LEASE_SECONDS / 3):
+                with self._lock:
+                    if not self._under_way:
+                        self._renewing = False
+                        return
+                with suppress(StoreError):  # the calls themselves report what is wrong with the file
+                    expires = time.time() + _LEASE_SECONDS
+                    self._db.execute("UPDATE leases SET expires = ? WHERE owner = ?", expires, self._owner)
+
+        with self._lock:
+            if not self._renewing:
+                self._renewing = True
+                threading.Thread(target=renew, name="tale-leases", daemon=True).start()
 
     @property
     def calls(self) -> int:
@@ -134,7 +261,7 @@ class Store:
             model: The model as the caller names it.
             question_id: The question that it is about.
         """
-        text = content.model_dump_json()
+        text = _written(content)
         self._db.execute(_insert("OR REPLACE", "results"), key, _now(), kind, model, question_id, text)
 
     def get(self, key: str, record: type[R]) -> R | None:
@@ -199,7 +326,7 @@ class Store:
             error: What ended it.
             label: What failed: a method's name, say.
         """
-        words = f"{type(error).__name__}: {error}"
+        words = safe_words(error)
         self._db.execute(_insert("OR IGNORE", "failures"), _now(), key, question_id, words, label)
 
     def failures(self) -> tuple[Failure, ...]:
@@ -237,7 +364,12 @@ class Store:
 
     def _parsed(self, record: type[R], content: str) -> R:
         try:
-            return record.model_validate_json(content)
+            try:
+                return record.model_validate_json(content)
+            except ValidationError:
+                if "\\ud" not in content:
+                    raise
+                return record.model_validate(json.loads(content))  # which reads half a surrogate pair
         except ValidationError as exc:
             raise StoreError(
                 f"{self.path}: an entry is no {record.__name__} of this version: {exc.errors()[0]['msg']}"
@@ -262,10 +394,21 @@ class StoredMemory:
         """Return the kept answer to a call, or None when there is none."""
         return self._store.reply(call, model=self._asked(call))
 
-    def note(self, call: ModelCall, reply: ModelReply) -> None:
-        """Keep one answered call, unless the answer is empty: then a later run asks again."""
-        if reply.text.strip() or reply.finish_reason == "length":
-            self._store.keep(call, reply, model=self._asked(call))
+    def note(self, call: ModelCall, reply: ModelReply) -> ModelReply | None:
+        """Keep one answered call, unless the answer is empty: then a later run asks again.
+
+        Returns:
+            The answer that is kept; None when none is.
+        """
+        return self._store.keep(call, reply, model=self._asked(call)) if _worth_keeping(reply) else None
+
+    def key(self, call: ModelCall) -> bytes:
+        """Return the key under which the answer to a call is kept."""
+        return _call_key(call, self._asked(call))
+
+    def shared(self, call: ModelCall, ask: Call, *, left: threading.Event | None = None) -> ModelReply:
+        """Return the kept answer to a call, or make the call and keep its answer; see `Store.shared`."""
+        return self._store.shared(call, ask, model=self._asked(call), left=left)
 
     def _asked(self, call: ModelCall) -> str:
         return self._judge if call.role == "judge" else self._model
@@ -321,6 +464,32 @@ def _call_key(call: ModelCall, model: str) -> bytes:
     # What is answered for comparison is asked in the same words: one answer serves both.
     role = "reason" if call.role == "reference" else call.role
     return _digest([model, _as_first_named({**content, "role": role})])
+
+
+def _worth_keeping(reply: ModelReply) -> bool:
+    # Cut before the first visible word is a result: the budget went into thinking.
+    return bool(reply.text.strip()) or reply.finish_reason == "length"
+
+
+def _written(record: Record) -> str:
+    try:
+        return record.model_dump_json()
+    except PydanticSerializationError:  # half a surrogate pair has no UTF-8, but an escape in JSON
+        return json.dumps(record.model_dump(mode="json"))
+
+
+def _is_gone(owner: str) -> bool:
+    """Return whether the process that holds a lease has ended, as far as this machine can tell."""
+    host, number, _ = owner.split("/")
+    if os.name != "posix" or host != socket.gethostname():
+        return False  # then its lease expires
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _digest(content: Any) -> bytes:

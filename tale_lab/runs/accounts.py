@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from tale_core.accounts.ledger import Ledger
@@ -45,6 +46,7 @@ class Account:
         max_tokens: Input and output tokens that the run may take; None for no limit.
         max_cost: What the run may cost, in the currency of ``price``; None for no limit.
         price: The price of one call's usage; needed for ``max_cost``.
+        max_seconds: Seconds that the run may take; None for no limit.
 
     Raises:
         InvalidValueError: A cost limit without a price.
@@ -65,6 +67,7 @@ class Account:
         max_tokens: int | None = None,
         max_cost: float | None = None,
         price: Callable[[Usage], float] | None = None,
+        max_seconds: float | None = None,
     ) -> None:
         if max_cost is not None and price is None:
             raise InvalidValueError(
@@ -74,6 +77,9 @@ class Account:
         self._max_tokens = max_tokens
         self._max_cost = max_cost
         self._price = price
+        self._max_seconds = max_seconds
+        self.ends_at = None if max_seconds is None else time.monotonic() + max_seconds
+        """When the run ends, on the clock of `time.monotonic`; None for no limit."""
         self._lock = threading.Lock()
         self._failed = 0
         self._cost = 0.0
@@ -134,6 +140,8 @@ class Account:
                 self._cost += self._price(event.usage)
 
     def _check(self) -> None:
+        if self.ends_at is not None and time.monotonic() >= self.ends_at:
+            raise SpendingLimitError(f"the limit of {self._max_seconds:g} seconds is reached")
         tokens = sum(usage.total_tokens for usage in self._totals())
         if self._max_tokens is not None and tokens >= self._max_tokens:
             raise SpendingLimitError(

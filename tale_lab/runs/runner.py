@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from tale_core.errors import GraderError, SpendingLimitError, StoreError
+from tale_core.search.graded_call import answer_text
 from tale_core.types import Record
 from tale_lab.questions.graders import get_grader, grader_name, preflight
 from tale_lab.results.store import result_key
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tale_core.types import Call, Flow, Grade
     from tale_lab.questions.datasets import Dataset, Question
     from tale_lab.questions.graders import Grader
-    from tale_lab.results.store import Store
+    from tale_lab.results.store import Store, StoredMemory
 
 R = TypeVar("R", bound=Record)
 
@@ -104,6 +105,31 @@ def graded_jobs(
         )
         for question in dataset.questions
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Generic[R]):
+    """Makes a flow that fails with its first failed call or empty answer, however it would go on itself.
+
+    In use, an estimator that fails leads to an answer without a budget. In a measurement that would be the
+    answer of another method. And an empty answer is not kept, so no result may rest on one.
+    """
+
+    make: Callable[[], Flow[R]]
+    """Makes the flow."""
+
+    def __call__(self) -> Flow[R]:
+        """Return the flow."""
+        with closing(self.make()) as flow:
+            try:
+                call = next(flow)
+                while True:
+                    # An error that the driver throws in here passes by the inner flow.
+                    reply = yield call
+                    answer_text(reply)
+                    call = flow.send(reply)
+            except StopIteration as stop:
+                return cast("R", stop.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +221,8 @@ def run_jobs(
         engine = LocalEngine(engine, concurrency=concurrency)
     progress, began = Progress(total=len(jobs)), time.monotonic()
     # Closed at once when it is left, not when it is collected: the store may be closed by then.
-    with closing(_ended(jobs, store, engine, model=model, judge=judge)) as ended:
+    memory = store.memory(model=model, judge=judge)
+    with closing(_ended(jobs, store, engine, memory, model=model)) as ended:
         for done in ended:
             progress.count(done)
             yield done
@@ -209,7 +236,7 @@ def run_jobs(
 
 
 def _ended(
-    jobs: Sequence[Job[R]], store: Store, engine: Engine, *, model: str, judge: str | None
+    jobs: Sequence[Job[R]], store: Store, engine: Engine, memory: StoredMemory, *, model: str
 ) -> Generator[Done[R], None, None]:
     pending: list[Job[R]] = []
     for job in jobs:
@@ -218,8 +245,7 @@ def _ended(
             pending.append(job)
         else:
             yield Done(question=job.question, result=result, known=True)
-    memory = store.memory(model=model, judge=judge)
-    with closing(engine.drive((job.flow for job in pending), memory)) as outcomes:
+    with closing(engine.drive((Whole(job.flow) for job in pending), memory)) as outcomes:
         for outcome in outcomes:
             job = pending[outcome.index]
             if isinstance(outcome.error, StoreError | SpendingLimitError):

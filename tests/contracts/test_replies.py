@@ -35,7 +35,9 @@ def outcome(
 ) -> tuple[str | None, int | None, str]:
     """Return how an answer ended, its measured output tokens (None: estimated), as one reader sees it."""
     if reader == "core":
-        ending, counted = concluded(read_ending(said), read_usage(usage), calls_tools=tools, ended=not left)
+        ending, counted = concluded(
+            read_ending(said), read_usage(usage), calls_tools=tools, ended=not left, written=WRITTEN
+        )
         return ending, None if counted is None else counted.output_tokens, "core"
     if reader == "langchain":
         message = AIMessageChunk(
@@ -139,10 +141,23 @@ def test_a_stream_left_early_is_estimated(
         {"prompt_tokens": 3},
         {"completion_tokens": 3},
         {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": 9, "completion_tokens": 0},
+        {"prompt_tokens": 9, "completion_tokens": 10**30},
+        {"prompt_tokens": 10**30, "completion_tokens": 5},
+        {"prompt_tokens": 9, "completion_tokens": -5},
+        {"prompt_tokens": 9, "completion_tokens": 5.5},
     ],
 )
 def test_a_usage_that_is_not_whole_is_not_measured(reader: str, usage: dict[str, int] | None) -> None:
     assert outcome(reader, usage=usage)[1] is None
+
+
+@pytest.mark.parametrize("count", ["many", -3, 10**30, 2.5])
+@pytest.mark.parametrize("name", ["cache_read_input_tokens", "thoughts_token_count"])
+def test_a_count_that_is_none_is_left_out(name: str, count: object) -> None:
+    usage = read_usage({"input_tokens": 2, "output_tokens": 5, name: count})
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens) == (2, 5, None)
 
 
 def test_cached_tokens_are_added_where_the_provider_counts_them_apart() -> None:

@@ -67,3 +67,20 @@ def test_openais_address_can_be_changed_by_its_usual_variable(monkeypatch: pytes
 def test_weights_are_for_the_local_model_only(path: WeightsFile) -> None:
     with pytest.raises(InvalidValueError, match="for the model 'local' only, got 'http://localhost/v1'"):
         resolve_model("http://localhost/v1", model_path=path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http://[", "for 'http://[': Invalid IPv6 URL; allowed: local"),
+        (":abc", "for ':abc'; allowed: local"),
+        ("http://host:abc/v1", "for 'http://host:abc/v1': Port could not be cast"),
+        ("http://host:99999", "Port out of range"),
+        ("http://me:hush@[?key=hush", "for 'http://[': "),
+    ],
+)
+def test_an_address_that_is_none_is_refused_in_words(text: str, said: str) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        ModelString.read(text)
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)

@@ -345,13 +345,18 @@ def test_a_server_has_ten_seconds_to_list_its_models(
     framework: str, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    send = httpx.Client.send
+    send, asend = httpx.Client.send, httpx.AsyncClient.send
 
     def recorded(self: httpx.Client, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         seen.append(request.extensions["timeout"])
         return send(self, request, **kwargs)
 
+    async def arecorded(self: httpx.AsyncClient, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        seen.append(request.extensions["timeout"])
+        return await asend(self, request, **kwargs)
+
     monkeypatch.setattr(httpx.Client, "send", recorded)
+    monkeypatch.setattr(httpx.AsyncClient, "send", arecorded)
     httpserver.expect_request("/v1/models").respond_with_json({"data": [{"id": "one"}]})
     opened_by(framework, httpserver.url_for("/v1"))
     assert [{*timeout.values()} for timeout in seen] == [{10.0}]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from tale_core.concurrency import run_many
-from tale_core.flows import observed
 from tale_core.types import Flow, T
 
 if TYPE_CHECKING:
@@ -25,8 +26,14 @@ class Memory(Protocol):
     def recall(self, call: ModelCall) -> ModelReply | None:
         """Return the known answer to a call, or None when it has to be made."""
 
-    def note(self, call: ModelCall, reply: ModelReply) -> None:
-        """Take one answer the moment it is there."""
+    def note(self, call: ModelCall, reply: ModelReply) -> ModelReply | None:
+        """Take one answer the moment it is there, and return the one that is kept."""
+
+    def key(self, call: ModelCall) -> bytes:
+        """Return what is the same for two calls that one answer serves."""
+
+    def shared(self, call: ModelCall, ask: Call, *, left: threading.Event | None = None) -> ModelReply:
+        """Return the known answer, or make the call; one that is under way elsewhere is waited for."""
 
 
 @runtime_checkable
@@ -78,10 +85,11 @@ class LocalEngine:
         Raises:
             InvalidValueError: ``concurrency`` is below 1.
         """
-        remembering = (_remembered(make, memory) for make in flows)
-        return run_many(remembering, self._call, concurrency=self.concurrency)
+        left = threading.Event()
+        answered = partial(memory.shared, ask=self._call, left=left)
+        return run_many(map(_made, flows), answered, concurrency=self.concurrency, left=left)
 
 
-def _remembered(make: Make[T], memory: Memory) -> Flow[T]:
+def _made(make: Make[T]) -> Flow[T]:
     # Made inside the flow, so that what cannot be made costs only itself.
-    return (yield from observed(make(), memory.note, recall=memory.recall))
+    return (yield from make())

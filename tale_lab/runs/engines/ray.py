@@ -180,6 +180,8 @@ class _Task:
     worker: int = 0
     asked: ModelCall | None = None
     """The call that its worker is making."""
+    key: bytes | None = None
+    """The key of that call, while other flows may wait for it."""
     deaths: int = 0
     """How many workers died under it."""
 
@@ -194,6 +196,8 @@ class _Run(Generic[T]):
         self._on_call = on_call
         self._free = dict.fromkeys(range(len(crew)), each)
         self._pending: dict[Any, _Task] = {}
+        self._waiting: dict[bytes, list[_Task]] = {}
+        """The flows that wait for each call under way, by its key."""
 
     def outcomes(self, flows: Iterable[Make[T]]) -> Iterator[Outcome[T]]:
         """Take every flow to its end."""
@@ -238,16 +242,32 @@ class _Run(Generic[T]):
 
     def _take(self, task: _Task, step: Step | None) -> Outcome[T] | None:
         """Write down what a step made, and tell its flow to go on; return the outcome of one that ended."""
+        key, task.key = task.key, None
+        if step is not None:
+            self._write_down(task, step)
+        for one in [] if key is None else self._waiting.pop(key):
+            self._go_on(one)  # with the answer; without one, the first makes the call
         if step is None:
             return self._begin_again(task)
-        self._write_down(task, step)
         if step.asked is None:
             self._free[task.worker] += 1
             return Outcome(index=task.index, value=step.value, error=step.error)
         task.asked = step.asked
-        known = self._memory.recall(step.asked)
-        self._pending[self._crew[task.worker].go_on.remote(task.index, known)] = task
+        self._go_on(task)
         return None
+
+    def _go_on(self, task: _Task) -> None:
+        """Tell a flow to go on with its next call, unless another flow has the same call under way."""
+        assert task.asked is not None  # noqa: S101  # a flow that has ended is not here
+        known = self._memory.recall(task.asked)
+        if known is None:
+            key = self._memory.key(task.asked)
+            if key in self._waiting:
+                self._waiting[key].append(task)
+                return
+            task.key = key
+            self._waiting[key] = []
+        self._pending[self._crew[task.worker].go_on.remote(task.index, known)] = task
 
     def _begin_again(self, task: _Task) -> Outcome[T] | None:
         self._free[task.worker] += 1

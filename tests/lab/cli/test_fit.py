@@ -118,6 +118,25 @@ def test_zero_shot_estimates_are_asked_once_and_scored_beside(run_file: str, mod
     assert (zero_shot["name"], zero_shot["questions"], zero_shot["unusable"]) == ("zero-shot", 60, 1)
 
 
+def test_an_estimate_that_failed_is_an_error_and_is_asked_for_again(
+    run_file: str, model: Guesser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Guesser.__call__
+
+    def broken(self: Guesser, call: ModelCall) -> ModelReply:
+        if "Question 9:" in call.messages[-1].content:
+            raise TimeoutError("slow")
+        return answer(self, call)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Guesser, "__call__", broken)
+        assert (
+            "1 questions failed; run the same command" in tale("fit", run_file, "--zero-shot", status=1).stderr
+        )
+    tale("fit", run_file, "--zero-shot")
+    assert len(model.calls) == 60
+
+
 def test_where_nothing_can_be_learned_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = results(tmp_path / "run.sqlite", *(trace(number, learnable=False) for number in range(72)))

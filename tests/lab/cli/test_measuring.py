@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from tale_lab.cli import _measuring
 from tale_lab.cli.app import app
 from tale_lab.curves.elasticity import Measurement
 from tale_lab.results.store import Store
+from tale_lab.runs import accounts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,7 @@ class Adder:
 
     model = "adder"
     temperature = 0.0
+    ends_at: float | None = None
 
     def __init__(self) -> None:
         self.calls: list[ModelCall] = []
@@ -268,6 +272,49 @@ def test_a_token_limit_ends_any_measurement_and_the_next_run_goes_on(
     assert 0 < len(model.calls) < whole
     tale(*arguments)
     assert len(model.calls) == whole, "nothing answered was asked again"
+
+
+@pytest.mark.parametrize("command", [("search", "--method", "halving"), ("elasticity", "--budgets", "10,20")])
+def test_a_deadline_ends_any_measurement_and_the_next_run_goes_on(
+    model: Adder, data: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (command[0], data, *command[1:], "--concurrency", "1")
+    whole = {"search": 28, "elasticity": 12}[command[0]]
+    ticks = itertools.count()
+    with monkeypatch.context() as patched:
+        patched.setattr(accounts, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+        stopped = tale(*arguments, "--deadline", "5", status=3)
+    assert "stopped: the limit of 5 seconds is reached; the same command goes on" in stopped.stderr
+    assert 0 < len(model.calls) < whole
+    assert model.ends_at == 5, "the calls under way end then, too"
+    tale(*arguments)
+    assert len(model.calls) == whole, "nothing answered was asked again"
+
+
+@pytest.mark.parametrize("command", ["search", "elasticity", "bench", "tune"])
+def test_the_time_of_a_call_is_an_option_of_every_command(
+    data: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def opened(name: str, **options: Any) -> Adder:
+        asked.append(options)
+        raise ConnectionError("far enough")
+
+    monkeypatch.setattr(ChatClient, "open", opened)
+    assert "far enough" in tale(command, data, "--call-timeout", "7.5", status=1).stderr
+    assert [one["timeout"] for one in asked] == [7.5]
+    assert "--call-timeout" in tale(command, data, "--call-timeout", "0", status=2).stderr
+
+
+def test_a_failure_is_told_without_the_key(model: Adder, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> ModelReply:
+        raise PermissionError("Incorrect API key provided: hush-hush. Get one at")
+
+    monkeypatch.setattr(Adder, "__call__", refuse)
+    result = tale("search", data, status=1)
+    assert "failed: '0 + 1?': PermissionError: Incorrect API key" in result.stderr
+    assert "hush" not in result.output
 
 
 def test_ctrl_c_says_what_it_waits_for_and_the_next_run_goes_on(model: Adder, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tale_core import EngineError, InvalidValueError, MissingExtraError, SearchSettings
 from tale_core.errors import SpendingLimitError
 from tale_core.models.client import ChatClient
+from tale_core.models.model_strings import ModelString
 from tale_core.testing import ScriptedModel
 from tale_lab.cli._measuring import EngineName, Measuring, MeasuringOptions, Models
 from tale_lab.cli.app import app
@@ -74,6 +75,18 @@ def test_a_client_travels_by_its_model_string_and_without_its_key(monkeypatch: p
     other = pickle.loads(packed).client  # noqa: S301
     assert other._options == {**client._options, "api_key": "key-of-that-machine"}
     assert (other.model, other.base_url, other.temperature) == ("llama", client.base_url, 0.5)
+    assert other.timeout == 7
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:hush@llm.example/v1#llama", "http://llm.example/v1?key=hush#llama"]
+)
+def test_a_password_or_a_key_in_the_address_stays_here(address: str) -> None:
+    client = ChatClient.open(address)
+    with pytest.raises(InvalidValueError, match="holds a password or a key") as caught:
+        pickle.dumps(client)
+    assert repr(client) == "<ChatClient llama at http://llm.example/v1>"
+    assert "hush" not in f"{caught.value}{client.address}{ModelString.read(address)!r}"
 
 
 def test_a_client_with_a_key_of_its_own_stays_here() -> None:
@@ -82,7 +95,7 @@ def test_a_client_with_a_key_of_its_own_stays_here() -> None:
         pickle.dumps(client)
     assert "secret" not in str(caught.value)
     keyless = pickle.loads(pickle.dumps(ChatClient("http://llm.example/v1", "llama", timeout=3)))  # noqa: S301
-    assert (keyless.model, keyless._options["timeout"]) == ("llama", 3)
+    assert (keyless.model, keyless.timeout) == ("llama", 3)
 
 
 @pytest.mark.parametrize("sizes", [{"workers": 0}, {"concurrency": 0}])

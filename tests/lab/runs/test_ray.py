@@ -173,3 +173,20 @@ def test_a_cluster_that_is_not_there_is_an_error_that_says_so(monkeypatch: pytes
     monkeypatch.setattr(engine._ray, "init", unreachable)
     with pytest.raises(EngineError, match=r"at 127.0.0.1:1: nobody there; start one with: ray start --head"):
         engine._join()
+
+
+def test_flows_that_ask_the_same_share_one_call(server: SlowServer, tmp_path: Path) -> None:
+    [job] = searches(5)
+    engine = RayEngine(Caller(server, tmp_path), workers=2, concurrency=3)
+    outcomes = list(engine.drive([job.flow] * 6, Store(":memory:").memory(model="m")))
+    assert {one.unwrap().chosen for one in outcomes} == {1}
+    assert len(outcomes) == 6
+    assert len(server.asked) == CALLS_A_SEARCH
+
+
+def test_of_flows_that_wait_for_a_call_that_fails_the_next_makes_it(server: SlowServer, tmp_path: Path) -> None:
+    [job] = searches(WRONG)
+    engine = RayEngine(Caller(server, tmp_path), workers=1, concurrency=3)
+    outcomes = list(engine.drive([job.flow] * 3, Store(":memory:").memory(model="m")))
+    assert all("400" in str(one.error) for one in outcomes)
+    assert len(server.asked) == 3
