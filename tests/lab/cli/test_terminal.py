@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,8 @@ def test_the_progress_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(err, "_file", shown)
     monkeypatch.setattr(err, "_width", 300)
     monkeypatch.setattr(err, "_height", 20)
+    # At once, not when the refreshing thread comes to it.
+    monkeypatch.setattr(Progress, "update", functools.partialmethod(Progress.update, refresh=True))
     with working(HOSTILE) as (show,):
         show(HOSTILE)
     assert "evil.example" in shown.getvalue()
