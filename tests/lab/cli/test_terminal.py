@@ -87,6 +87,7 @@ def test_a_stream_that_splits_a_sequence(console: SafeConsole) -> None:
 def test_the_progress_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(err, "_force_terminal", True)
+    monkeypatch.setattr(err, "is_interactive", True)
     monkeypatch.setattr(err, "_file", shown)
     monkeypatch.setattr(err, "_width", 300)
     monkeypatch.setattr(err, "_height", 20)
