@@ -33,11 +33,11 @@ def read_file(path: str | Path, what: str, *, most: int, fix: str) -> bytes:
                 raise InvalidValueError(f"{what} {str(path)!r} is no regular file; {fix}")
             content = file.read(most + 1)
     except (OSError, ValueError) as exc:  # ValueError: a zero byte in the path
-        raise InvalidValueError(f"cannot read {what} {str(path)!r}: {getattr(exc, 'strerror', exc)}; {fix}") from exc
-    if len(content) > most:
         raise InvalidValueError(
-            f"{what} {str(path)!r} is larger than {most:,} bytes, which none is; {fix}"
-        )
+            f"cannot read {what} {str(path)!r}: {getattr(exc, 'strerror', exc)}; {fix}"
+        ) from exc
+    if len(content) > most:
+        raise InvalidValueError(f"{what} {str(path)!r} is larger than {most:,} bytes, which none is; {fix}")
     return content
 
 

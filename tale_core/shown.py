@@ -1,7 +1,7 @@
 """Text that came from outside, made safe to show on a terminal.
 
-Answers, models' names, servers' errors and data are written by others. A terminal obeys what stands in them: an
-escape sequence fills the clipboard, clears the screen or hides text, and a bidirectional override turns it round.
+Answers, models' names, servers' errors and data are written by others. A terminal obeys what stands in them:
+an escape sequence fills the clipboard, clears the screen or hides text; a bidirectional override turns it round.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 # C0 but for tab and line feed, DEL, C1, the soft hyphen, zero-width and bidirectional formatting, the line and
-# paragraph separators, interlinear annotation, tag characters, and half a surrogate pair, which cannot be encoded.
+# paragraph separators, interlinear annotation, tags, and half a surrogate pair, which cannot be encoded.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -19,7 +19,7 @@ _DROPPED = frozenset("\r\xad\u200b\u200c\u200d\u2060\ufeff")
 
 
 def printable(text: str) -> str:
-    r"""Return a text without characters that a terminal obeys: they are spelled out, or dropped where invisible.
+    r"""Return a text without characters that a terminal obeys: spelled out, or dropped where invisible.
 
     Each character is looked at alone, so the pieces of a stream are as safe as the whole, however it is cut.
 

@@ -52,7 +52,10 @@ _LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArra
 _TYPES = {
     *(("builtins", name) for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType")),
     *(("numpy", name) for name in ("ndarray", "float64", "int64")),
-    *((kind.__module__, kind.__name__) for kind in (Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor)),
+    *(
+        (kind.__module__, kind.__name__)
+        for kind in (Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor)
+    ),
 }
 
 

@@ -110,7 +110,8 @@ class Calibration(Record):
     """File of a fitted estimator (``tale fit``), where it predicts better than one number does; its path is
     relative to the calibration's file."""
     exemplars: dict[
-        Annotated[int, Field(ge=1, le=_MOST_TOKENS)], Annotated[tuple[Exemplar, ...], Field(min_length=1, max_length=16)]
+        Annotated[int, Field(ge=1, le=_MOST_TOKENS)],
+        Annotated[tuple[Exemplar, ...], Field(min_length=1, max_length=16)],
     ] = Field(default_factory=dict, max_length=32)
     """Worked examples by the length of their solutions, for the ``exemplars`` strategy; empty uses those that
     come with the strategy."""
@@ -144,14 +145,14 @@ class Calibration(Record):
             found = cls.model_validate_json(content)
         except ValidationError as exc:
             raise InvalidValueError.from_validation(f"calibration {str(path)!r}", exc) from exc
-        found._check_limits(f"calibration {str(path)!r}")
+        _check_limits(found, f"calibration {str(path)!r}")
         if found.estimator is None:
             return found
         folder = Path(path).resolve().parent
         try:
             file = (folder / found.estimator).resolve()
             inside = file.is_relative_to(folder) and file.is_file()
-        except (OSError, ValueError):  # a loop of links, a name that is too long, a zero byte
+        except (OSError, RuntimeError, ValueError):  # a name that is too long, a loop of links, a zero byte
             inside = False
         if not inside:
             raise InvalidValueError(
@@ -159,24 +160,6 @@ class Calibration(Record):
                 "folder; put the file that `tale fit` wrote there"
             )
         return found.model_copy(update={"estimator": str(file)})
-
-    def _check_limits(self, name: str) -> None:
-        """Refuse what a file may not ask for, though code may.
-
-        Raises:
-            InvalidValueError: It asks for too much.
-        """
-        examples = [one for level in self.exemplars.values() for one in level]
-        characters = sum(len(one.question) + len(one.solution) for one in examples)
-        bounds = max(self.policy.ceiling, self.policy.fallback or 0)
-        for what, asked, most in (
-            ("worked examples, in characters,", characters, _MOST_CHARACTERS),
-            ("policy.ceiling or policy.fallback", bounds, _MOST_TOKENS),
-            ("policy.retries", self.policy.retries, _MOST_RETRIES),
-        ):
-            if asked > most:
-                shown = f"{asked:,}" if asked < 10**12 else "more than 10^12"
-                raise InvalidValueError(f"{what} of {name} may be at most {most:,}, got {shown}")
 
     def save(self, path: str | Path) -> None:
         """Write the calibration to a JSON file; its estimator's file is copied into the same folder.
@@ -209,6 +192,25 @@ class Calibration(Record):
         if self.exemplars and isinstance(strategy, ExemplarStrategy):
             return strategy.model_copy(update={"levels": self.exemplars})
         return strategy
+
+
+def _check_limits(calibration: Calibration, name: str) -> None:
+    """Refuse what a file may not ask for, though code may.
+
+    Raises:
+        InvalidValueError: It asks for too much.
+    """
+    examples = [one for level in calibration.exemplars.values() for one in level]
+    characters = sum(len(one.question) + len(one.solution) for one in examples)
+    bounds = max(calibration.policy.ceiling, calibration.policy.fallback or 0)
+    for what, asked, most in (
+        ("worked examples, in characters,", characters, _MOST_CHARACTERS),
+        ("policy.ceiling or policy.fallback", bounds, _MOST_TOKENS),
+        ("policy.retries", calibration.policy.retries, _MOST_RETRIES),
+    ):
+        if asked > most:
+            shown = f"{asked:,}" if asked < 10**12 else "more than 10^12"
+            raise InvalidValueError(f"{what} of {name} may be at most {most:,}, got {shown}")
 
 
 def _beside(file: Path, folder: Path) -> Path:

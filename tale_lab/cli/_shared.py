@@ -47,9 +47,7 @@ class SafeConsole(Console):
         """Make a string printable before it is laid out, so that columns keep their widths."""
         return super().render_str(printable(text), **options)
 
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Make printable what is drawn, but for the console's own control sequences."""
         for segment in super().render(renderable, options):
             if segment.control:

@@ -184,11 +184,12 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
 
 
 def _licence(model: EmbeddedModel) -> Finding:
-    packages = f"the {len(model.pieces)} packages" if len(model.pieces) > 1 else "the package"
+    count = len(model.pieces)
+    silent = f"the {count} packages that carry them state no licence; " if count > 1 else ""
     return Finding(
         subject="licence",
-        found=f"{model.licence} for the weights of {model.title}; {packages} with them may not say so: see NOTICE "
-        f"and LICENSE, which come with {_DISTRIBUTION}",
+        found=f"{model.licence} for the weights of {model.title}; {silent}the text is in LICENSE, the sources "
+        f"are in NOTICE, which come with {_DISTRIBUTION}",
     )
 
 

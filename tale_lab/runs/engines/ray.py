@@ -41,9 +41,9 @@ class RayEngine:
 
     The machines need this package with the extras that the work needs, and the model's key in the environment
     in which Ray was started there: keys are read where calls are made, and never sent. Anyone who can reach the
-    ports of a Ray cluster without a token can run code on it: start yours with RAY_AUTH_MODE=token and one token
-    on all machines, and keep it in a private network. The one that is started for a run listens on this machine
-    alone and has a token of its own.
+    ports of a Ray cluster without a token can run code on it: start yours with RAY_AUTH_MODE=token and the same
+    token on all machines, and keep it in a private network. The one that is started for a run listens on this
+    machine alone and has a token of its own.
 
     Args:
         call: Answers one `ModelCall`; must be picklable, as a `ChatClient` from ``ChatClient.open`` is. Each

@@ -105,7 +105,15 @@ def test_requests_without_the_key_get_nothing_but_its_health() -> None:
         assert one.api_key != other.api_key
         assert one.api_key not in repr(one) + str(one)
         assert status(one, "/health") == 200
-        for path in ("/v1/models", "/models", "/props", "/slots", "/metrics", "/v1/chat/completions", "/tokenize"):
+        for path in (
+            "/v1/models",
+            "/models",
+            "/props",
+            "/slots",
+            "/metrics",
+            "/v1/chat/completions",
+            "/tokenize",
+        ):
             assert status(one, path) == 401, path
             assert status(one, path, key=other.api_key) == 401, path
         assert status(one, "/v1/models", key=one.api_key) == 200
