@@ -8,10 +8,12 @@ penalty may remove every weight, which leaves one budget for all.
 from __future__ import annotations
 
 import io
+import json
+import math
 from itertools import compress
 from statistics import fmean
-from typing import TYPE_CHECKING
-from zipfile import ZIP_DEFLATED
+from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import skops.io
@@ -39,6 +41,22 @@ _FOLDS = 5
 _INNER_FOLDS = 3
 _NO_SPREAD = 1e-12
 _MARK = "tale budget regression"
+
+_SCHEMA = "schema.json"
+_MOST_MEMBERS = 64
+_MOST_SCHEMA = 4_000_000
+_MOST_ARRAY = 100_000
+"""Bytes of one array; those of a regression have one value for each feature."""
+# skops trusts all of scikit-learn, where a file can ask for gigabytes: this is what a regression is made of.
+_LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArrayNode", "ObjectNode"}
+_TYPES = {
+    *(("builtins", name) for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType")),
+    *(("numpy", name) for name in ("ndarray", "float64", "int64")),
+    *(
+        (kind.__module__, kind.__name__)
+        for kind in (Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor)
+    ),
+}
 
 
 def fit_pipeline(
@@ -179,8 +197,11 @@ def load_pipeline(content: bytes, name: str) -> tuple[Pipeline, str]:
         InvalidValueError: It is no regression that `dump_pipeline` wrote, is damaged, or holds unknown types.
     """
     try:
-        unknown = skops.io.get_untrusted_types(data=content)
+        _check_sizes(content)
+        unknown = _unknown_types(content) or skops.io.get_untrusted_types(data=content)
         loaded = None if unknown else skops.io.loads(content)
+    except InvalidValueError as exc:
+        raise InvalidValueError(f"{name} {exc}, which no budget regression has, and was not loaded") from exc
     except Exception as exc:  # skops lets through whatever the zip file or the schema inside leads to
         raise InvalidValueError(
             f"{name} is no budget regression, or is damaged ({type(exc).__name__}); make one with `tale fit`"
@@ -191,4 +212,59 @@ def load_pipeline(content: bytes, name: str) -> tuple[Pipeline, str]:
         )
     if not isinstance(loaded, dict) or loaded.get("format") != _MARK:
         raise InvalidValueError(f"{name} is a skops file, but no budget regression; make one with `tale fit`")
-    return loaded["pipeline"], loaded["facts"]
+    pipeline, facts = loaded.get("pipeline"), loaded.get("facts")
+    steps = [type(step) for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else []
+    if steps != [VarianceThreshold, StandardScaler, QuantileRegressor] or not isinstance(facts, str):
+        raise InvalidValueError(
+            f"{name} holds something else than a budget regression; make one with `tale fit`"
+        )
+    return pipeline, facts
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse a file that grows when it is unpacked, before anything is.
+
+    Raises:
+        InvalidValueError: It does.
+    """
+    with ZipFile(io.BytesIO(content)) as packed:
+        members = packed.infolist()
+        if len(members) > _MOST_MEMBERS:
+            raise InvalidValueError(f"holds {len(members)} files")
+        for member in members:
+            # The size that is stated is also what is read at most.
+            if member.file_size > (_MOST_SCHEMA if member.filename == _SCHEMA else _MOST_ARRAY):
+                raise InvalidValueError(f"holds {member.file_size:,} bytes in {member.filename!r}")
+            if member.filename != _SCHEMA:
+                _check_array(packed.read(member), member.filename)
+
+
+def _check_array(content: bytes, name: str) -> None:
+    """Compare the shape that an array states with its bytes: numpy asks for the memory before it reads them.
+
+    Raises:
+        InvalidValueError: They differ.
+    """
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise InvalidValueError(f"holds an array of another format in {name!r}")
+    shape, _, kind = np.lib.format.read_array_header_1_0(file)
+    if kind.hasobject or math.prod(shape) * kind.itemsize != len(content) - file.tell():
+        raise InvalidValueError(f"holds an array of shape {shape} in {len(content):,} bytes")
+
+
+def _unknown_types(content: bytes) -> list[str]:
+    """Return what a file would load that is no part of a regression."""
+    with ZipFile(io.BytesIO(content)) as packed:
+        waiting: list[Any] = [json.loads(packed.read(_SCHEMA))]
+    found = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            loader, kind = node.get("__loader__"), (node.get("__module__"), node.get("__class__"))
+            if loader is not None and (loader not in _LOADERS or kind not in _TYPES):
+                found.add(f"{kind[0]}.{kind[1]} ({loader})")
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+    return sorted(found)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from operator import mul
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tale_core.errors import InvalidValueError, MissingExtraError
 from tale_core.estimators.features import FEATURES, text_features, tokens_of
-from tale_core.estimators.training import FitFacts, examples_of, only, question_digest
-from tale_core.files import replace_file
+from tale_core.estimators.training import MOST_BYTES, FitFacts, examples_of, only, question_digest
+from tale_core.files import read_file, replace_file
 from tale_core.types import Estimate, Flow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
     from types import ModuleType
 
     from typing_extensions import Self
@@ -201,18 +202,22 @@ class RegressionEstimator:
             MissingExtraError: The extra ``learn`` is not installed.
         """
         fitting, name = _fitting(), repr(str(path))
-        try:
-            content = Path(path).read_bytes()
-        except OSError as exc:
-            raise InvalidValueError(f"cannot read {name}: {exc.strerror}; make one with `tale fit`") from exc
+        content = read_file(path, "estimator", most=MOST_BYTES, fix="make one with `tale fit`")
         pipeline, header = fitting.load_pipeline(content, name)
         facts = _facts_from(header, name)
         loaded = cls(quantile=facts.quantile)
-        loaded._take(facts, pipeline)
+        try:
+            loaded._take(facts, pipeline)
+        except Exception as exc:  # arrays of other shapes, and whatever else scikit-learn meets in them
+            raise InvalidValueError(
+                f"{name} holds a regression that cannot predict ({type(exc).__name__}); fit it with `tale fit`"
+            ) from exc
         return loaded
 
     def _take(self, facts: FitFacts, pipeline: Any) -> None:
         intercept, weights = _fitting().weights_of(pipeline)
+        if not all(map(math.isfinite, (intercept, *weights))):
+            raise InvalidValueError("a regression's weights are finite numbers; fit again with `tale fit`")
         self._fitted = _Fitted(facts=facts, pipeline=pipeline, intercept=intercept, weights=weights)
 
     def _ready(self) -> _Fitted:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 PAPER_IN_RANGE = 0.6061
 """Share of zero-shot estimates in the ideal range, as published (arXiv 2412.18547)."""
 
+_MOST_TOKENS = 1_000_000_000
+
+MOST_BYTES = 4_000_000
+"""Of the file of a fitted estimator: 100,000 questions leave room."""
+
 Bounds: TypeAlias = tuple[float, float]
 """Both ends of a 95% confidence interval."""
 
@@ -114,11 +119,11 @@ class FitFacts(Record):
     """The prompt strategy of the searches."""
     date: str
     """Day of the fit, ISO 8601."""
-    quantile: float
+    quantile: float = Field(gt=0, lt=1)
     """The quantile of the budget that it predicts."""
-    lowest: int
+    lowest: int = Field(ge=1, le=_MOST_TOKENS)
     """Smallest budget fitted to, in output tokens; predictions do not go below."""
-    highest: int
+    highest: int = Field(ge=1, le=_MOST_TOKENS)
     """Largest budget fitted to, in output tokens; predictions do not go above."""
     features: tuple[str, ...]
     """What was counted in each question."""

@@ -1,11 +1,12 @@
-"""The embedded model: real weights behind an OpenAI-compatible server on this machine, with no key.
+"""The embedded model: real weights behind an OpenAI-compatible server on this machine.
 
 Example::
 
     from tale_core.local import serve
 
     server = serve()  # loads the default model on first use, once per process
-    model = ChatOpenAI(base_url=server.base_url, api_key="local", model=server.model, stream_usage=True)
+    model = ChatOpenAI(base_url=server.base_url, api_key=server.api_key, model=server.model,
+        stream_usage=True)
 """
 
 from tale_core.local.catalogue import (

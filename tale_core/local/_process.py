@@ -18,13 +18,14 @@ _HTTP_THREADS = 256
 
 
 def main() -> None:
-    """Serve with the settings given as JSON in the first argument, until standard input ends."""
+    """Serve with the settings that stand as JSON in the first line of standard input, until that ends."""
     # A script's folder comes first on the path, and this one has modules with everyday names.
     del sys.path[0]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # native code may print: not into the report
-    server = start(json.loads(sys.argv[1]))
+    # Not as an argument: every user of this machine can read those, and the settings hold the key.
+    server = start(json.loads(sys.stdin.readline()))
     report.write(json.dumps({READY: server.listening_address}) + "\n")
     report.flush()
     while os.read(0, 1024):
@@ -48,12 +49,15 @@ def start(settings: dict[str, Any]) -> Any:
     params.sampling.temp = settings["temperature"]
     params.n_predict = settings["answer_limit"]
     params.n_threads_http = _HTTP_THREADS
+    params.api_keys = [settings["key"]]
     params.use_jinja = True
     params.verbosity = -1
     params.offline = True
     # Only what the API needs: no web page, no view of other people's prompts, no access from web pages.
     params.ui = False
     params.endpoint_slots = False
+    params.endpoint_props = False
+    params.endpoint_metrics = False
     params.cors_origins = ""
     params.cache_ram_mib = settings["prompt_cache"]
     return xllamacpp.Server(params)

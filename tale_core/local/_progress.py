@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tale_core.shown import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -40,7 +42,7 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
     )
 
     measured = (BarColumn(), DownloadColumn()) if total is not None else ()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), *measured, TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), *measured, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(printable(label), total=total)
         yield lambda done: bar.advance(task, done)

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tale_core.errors import CorruptWeightsError, LocalModelError, MissingExtraError, TaleError
+from tale_core.errors import CorruptWeightsError, LocalModelError, MissingExtraError, StoreError, TaleError
+from tale_core.files import replace_file
 from tale_core.local._progress import progress
 from tale_core.local.catalogue import PATH_VARIABLE
 
@@ -126,9 +127,9 @@ def is_model(path: Path, model: EmbeddedModel, notes: Path) -> bool:
     with progress(f"Checking whether this is {model.title} (once)", model.size) as advance:
         same = _copy([path], None, advance) == model.sha256
     if same:
-        with contextlib.suppress(OSError):  # where no note can be kept, the file is read every time
+        with contextlib.suppress(OSError, StoreError):  # where no note can be kept, the file is read every time
             notes.mkdir(parents=True, exist_ok=True)
-            note.write_bytes(seen)
+            replace_file(note, seen)
     return same
 
 
@@ -166,8 +167,8 @@ def _note_on(path: Path) -> Path:
 
 
 def _remember(path: Path, seen: bytes) -> None:
-    with contextlib.suppress(OSError):  # where the folder cannot be written, the file is checked every time
-        _note_on(path).write_bytes(seen)
+    with contextlib.suppress(StoreError):  # where the folder cannot be written, the file is checked every time
+        replace_file(_note_on(path), seen)
 
 
 def _provide(model: EmbeddedModel, target: Path, write: Callable[[Path], None]) -> None:

@@ -8,6 +8,7 @@ import http.client
 import importlib.util
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,8 @@ class LocalServer:
     """A running server; stopped by `close`, at the end of a ``with`` block, or when the interpreter exits.
 
     It runs in a process of its own and listens on 127.0.0.1 alone. A forked child may use it, but only the
-    process that started it stops it.
+    process that started it stops it. Requests need `api_key`: other users of the machine, and web pages in a
+    browser on it, reach the address too.
 
     Args:
         weights: The weights to serve.
@@ -80,9 +82,11 @@ class LocalServer:
         """What is served."""
         self.settings = ServerSettings() if settings is None else settings
         """How it is served."""
+        self.api_key = secrets.token_urlsafe(32)
+        """The key that requests need; drawn anew for each server, and never shown, logged or written."""
         self._owner = os.getpid()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
-        self._process = _spawn(weights, self.settings, self._log.fileno())
+        self._process = _spawn(weights, self.settings, self.api_key, self._log.fileno())
         atexit.register(self.close)
         try:
             with progress(f"Loading {weights.model}"):
@@ -222,8 +226,9 @@ def _threads(model: str) -> int:
     return cores if cores <= _FEW_CORES else -1
 
 
-def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.Popen[str]:
-    arguments = {
+def _spawn(weights: Weights, settings: ServerSettings, key: str, log: int) -> subprocess.Popen[str]:
+    told = {
+        "key": key,
         "path": str(weights.path),
         "model": weights.model,
         "port": settings.port,
@@ -238,11 +243,16 @@ def _spawn(weights: Weights, settings: ServerSettings, log: int) -> subprocess.P
     group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return subprocess.Popen(  # noqa: S603  # our own script, with the interpreter at hand
-        [sys.executable, _process.__file__, json.dumps(arguments)],
+    process = subprocess.Popen(  # noqa: S603  # our own script, with the interpreter at hand
+        [sys.executable, _process.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
         **group,
     )
+    assert process.stdin is not None  # noqa: S101  # it was opened as a pipe
+    with contextlib.suppress(OSError):  # a process that is gone already is noticed by who waits for its address
+        process.stdin.write(json.dumps(told) + "\n")
+        process.stdin.flush()
+    return process

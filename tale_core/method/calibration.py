@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationError
 
 from tale_core.errors import InvalidValueError
+from tale_core.estimators.training import MOST_BYTES
+from tale_core.files import read_file, replace_file
 from tale_core.method.policy import BudgetPolicy
 from tale_core.prompts.strategies import Exemplar, ExemplarStrategy, get_strategy
 from tale_core.types import STORED_STRATEGY, Record
 
 if TYPE_CHECKING:
     from tale_core.protocols import Strategy
+
+_MOST_BYTES = 1_000_000
+_MOST_CHARACTERS = 100_000
+"""Of all worked examples together: four times what fits into the context of the embedded model."""
+_MOST_TOKENS = 1_000_000_000
+"""Far above what any model can write; a budget beyond it is a mistake or an attack."""
+_MOST_RETRIES = 3
 
 
 class Measured(Record):
@@ -92,7 +101,7 @@ class Calibration(Record):
     """The model's name, as its server reports it."""
     strategy: str = Field(validation_alias=STORED_STRATEGY)
     """Name of the prompt strategy that suits the model; ``"vanilla"`` when no budget was found to help."""
-    budget: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1, le=_MOST_TOKENS)
     """One budget for every question, in output tokens, where the model's own estimates are of no use; None
     leaves the estimate to the zero-shot estimator."""
     policy: BudgetPolicy = BudgetPolicy()
@@ -100,7 +109,10 @@ class Calibration(Record):
     estimator: str | None = None
     """File of a fitted estimator (``tale fit``), where it predicts better than one number does; its path is
     relative to the calibration's file."""
-    exemplars: dict[int, tuple[Exemplar, ...]] = Field(default_factory=dict)
+    exemplars: dict[
+        Annotated[int, Field(ge=1, le=_MOST_TOKENS)],
+        Annotated[tuple[Exemplar, ...], Field(min_length=1, max_length=16)],
+    ] = Field(default_factory=dict, max_length=32)
     """Worked examples by the length of their solutions, for the ``exemplars`` strategy; empty uses those that
     come with the strategy."""
     curve: tuple[CalibrationPoint, ...] = ()
@@ -120,30 +132,47 @@ class Calibration(Record):
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read a calibration from a JSON file.
+        """Read a calibration from a JSON file, which somebody else may have written.
+
+        Its estimator's file must lie in its folder, so that it cannot have other files read, and so that both
+        can be moved together. For one elsewhere, set ``estimator`` in code.
 
         Raises:
-            InvalidValueError: The file is missing, or is no calibration.
+            InvalidValueError: The file is missing, is no calibration, or asks for more than one may.
         """
+        content = read_file(path, "calibration", most=_MOST_BYTES, fix="make one with `tale tune`")
         try:
-            found = cls.model_validate_json(Path(path).read_bytes())
-        except OSError as exc:
-            raise InvalidValueError(f"cannot read calibration {str(path)!r}: {exc.strerror}") from exc
+            found = cls.model_validate_json(content)
         except ValidationError as exc:
             raise InvalidValueError.from_validation(f"calibration {str(path)!r}", exc) from exc
+        _check_limits(found, f"calibration {str(path)!r}")
         if found.estimator is None:
             return found
-        # Relative to the calibration, so that both files can be moved or shipped together.
-        beside = Path(path).resolve().parent / found.estimator
-        return found.model_copy(update={"estimator": str(beside)})
+        folder = Path(path).resolve().parent
+        try:
+            file = (folder / found.estimator).resolve()
+            inside = file.is_relative_to(folder) and file.is_file()
+        except (OSError, RuntimeError, ValueError):  # a name that is too long, a loop of links, a zero byte
+            inside = False
+        if not inside:
+            raise InvalidValueError(
+                f"calibration {str(path)!r} names the estimator {found.estimator!r}, which is no file in its "
+                "folder; put the file that `tale fit` wrote there"
+            )
+        return found.model_copy(update={"estimator": str(file)})
 
     def save(self, path: str | Path) -> None:
-        """Write the calibration to a JSON file."""
+        """Write the calibration to a JSON file; its estimator's file is copied into the same folder.
+
+        Raises:
+            StoreError: The file cannot be written.
+            InvalidValueError: The estimator's file cannot be read.
+        """
         written = self
         if self.estimator is not None:
-            relative = os.path.relpath(self.estimator, Path(path).resolve().parent)
-            written = self.model_copy(update={"estimator": Path(relative).as_posix()})
-        Path(path).write_text(written.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
+            beside = _beside(Path(self.estimator).resolve(), Path(path).resolve().parent)
+            written = self.model_copy(update={"estimator": beside.as_posix()})
+        replace_file(path, (written.model_dump_json(indent=2, exclude_defaults=True) + "\n").encode())
 
     def for_model(self, model: str) -> Calibration:
         """Return the same calibration for another model, at the caller's own risk.
@@ -163,6 +192,36 @@ class Calibration(Record):
         if self.exemplars and isinstance(strategy, ExemplarStrategy):
             return strategy.model_copy(update={"levels": self.exemplars})
         return strategy
+
+
+def _check_limits(calibration: Calibration, name: str) -> None:
+    """Refuse what a file may not ask for, though code may.
+
+    Raises:
+        InvalidValueError: It asks for too much.
+    """
+    examples = [one for level in calibration.exemplars.values() for one in level]
+    characters = sum(len(one.question) + len(one.solution) for one in examples)
+    bounds = max(calibration.policy.ceiling, calibration.policy.fallback or 0)
+    for what, asked, most in (
+        ("worked examples, in characters,", characters, _MOST_CHARACTERS),
+        ("policy.ceiling or policy.fallback", bounds, _MOST_TOKENS),
+        ("policy.retries", calibration.policy.retries, _MOST_RETRIES),
+    ):
+        if asked > most:
+            shown = f"{asked:,}" if asked < 10**12 else "more than 10^12"
+            raise InvalidValueError(f"{what} of {name} may be at most {most:,}, got {shown}")
+
+
+def _beside(file: Path, folder: Path) -> Path:
+    """Return a file's path relative to a folder, with a copy made there where it lies elsewhere."""
+    if not file.is_relative_to(folder):
+        content = read_file(file, "estimator", most=MOST_BYTES, fix="make one with `tale fit`")
+        # Named by what it holds, so that no other calibration's estimator is overwritten.
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        file = folder / f"{file.stem}-{digest}{file.suffix}"
+        replace_file(file, content)
+    return file.relative_to(folder)
 
 
 def find_calibration(

@@ -136,7 +136,13 @@ def _serve(name: str | None, path: WeightsFile | None) -> Endpoint:
 
     server = serve(name, model_path=path)
     # Greedy by default: a small model errs less, and the same question gets the same answer.
-    return Endpoint(base_url=server.base_url, model=server.model, temperature=0.0, embedded=True)
+    return Endpoint(
+        base_url=server.base_url,
+        model=server.model,
+        api_key=server.api_key,
+        temperature=0.0,
+        embedded=True,
+    )
 
 
 def shown_address(address: str) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -186,9 +185,9 @@ def working(*labels: str) -> Iterator[tuple[Callable[[str], None], ...]]:
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TextColumn("~{task.completed:.0f} tokens"),
-        TextColumn("[dim]{task.fields[tail]}[/dim]"),
+        TextColumn("{task.fields[tail]}", style="dim", markup=False),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
 
@@ -199,7 +198,7 @@ def working(*labels: str) -> Iterator[tuple[Callable[[str], None], ...]]:
             def show(piece: str) -> None:
                 nonlocal seen
                 seen = (seen + piece)[-_TAIL:]
-                bar.update(task, advance=1, tail=escape(" ".join(seen.split())))
+                bar.update(task, advance=1, tail=" ".join(seen.split()))
 
             return show
 

@@ -12,22 +12,64 @@ import inspect
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
 
 from tale_core.errors import InvalidValueError, TaleError
+from tale_core.shown import printable, printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.status import Status
 
 T = TypeVar("T")
 
-out = Console(highlight=False, markup=False)
+
+class SafeConsole(Console):
+    """A console on which nothing that came from outside reaches the terminal as an escape sequence.
+
+    Everything that rich draws passes through `render`, tables and progress included, so no command has to think
+    of it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a string printable before it is laid out, so that columns keep their widths."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Make printable what is drawn, but for the console's own control sequences."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+                continue
+            # A link is an escape sequence too, and we show none.
+            style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
+            yield Segment(printable(segment.text), style)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """Show an activity; its text is no markup, which rich would read it as."""
+        return super().status(Text(printable(status)) if isinstance(status, str) else status, **options)
+
+    def write(self, piece: str) -> None:
+        """Write a piece of an answer as it comes, without layout."""
+        self.file.write(printable(piece))
+        self.file.flush()
+
+
+out = SafeConsole()
 """For results."""
-err = Console(stderr=True, highlight=False, markup=False)
+err = SafeConsole(stderr=True)
 """For everything else: notes, progress, errors."""
 
 FAILED = 1
@@ -74,7 +116,8 @@ def check_writable(*paths: Path | None) -> None:
 
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout, the same on a terminal and in a pipe."""
-    typer.echo(json.dumps(_with_former_keys(data), ensure_ascii=False, indent=2))
+    # Escapes, not replacements: what reads the JSON gets every character.
+    typer.echo(printable_json(json.dumps(_with_former_keys(data), ensure_ascii=False, indent=2)))
 
 
 _FORMER_KEYS = {"strategy": "style", "calibration": "profile"}
@@ -102,8 +145,11 @@ def guarded(command: Callable[..., T]) -> Callable[..., T]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as exc:
-            if debug or (isinstance(exc, OSError) and exc.errno == errno.EPIPE):
+            if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
                 raise  # typer ends quietly on a closed pipe
+            if debug:
+                err.print("".join(traceback.format_exception(exc)), soft_wrap=True)
+                raise typer.Exit(FAILED) from None
             err.print(f"error: {_in_words(exc)}", style="bold red", soft_wrap=True)
             raise typer.Exit(FAILED) from None
 

@@ -96,8 +96,7 @@ def _printer(before_first: Callable[[], None]) -> Callable[[str], None]:
 
     def show(piece: str) -> None:
         before_first()
-        out.file.write(piece)
-        out.file.flush()
+        out.write(piece)
 
     return show
 

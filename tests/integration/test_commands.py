@@ -31,7 +31,8 @@ def terse(small_model: LocalServer) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def options(terse: LocalServer) -> tuple[str, str]:
+def options(terse: LocalServer, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setenv("TALE_API_KEY", terse.api_key)
     return ("--model", terse.base_url)
 
 
@@ -81,8 +82,8 @@ def test_the_doctor_finds_the_small_model_and_its_digest(small_model: LocalServe
     assert "as published" in " ".join(result.stdout.split())
 
 
-def test_a_reader_that_leaves_early_ends_the_command_quietly(terse: LocalServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tale_lab.cli", "ask", QUESTION, "--model", terse.base_url]
+def test_a_reader_that_leaves_early_ends_the_command_quietly(options: tuple[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tale_lab.cli", "ask", QUESTION, *options]
     with (tmp_path / "stderr").open("w+") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)  # noqa: S603  # our own
         assert process.stdout is not None

@@ -17,7 +17,7 @@ SHORTER = {
         'MODEL = "local"',
         (
             "from langchain_openai import ChatOpenAI\n"
-            'MODEL = ChatOpenAI(base_url="{url}", api_key="local", model="{model}", max_tokens=40,\n'
+            'MODEL = ChatOpenAI(base_url="{url}", api_key="{key}", model="{model}", max_tokens=40,\n'
             "    stream_usage=True)"
         ),
     ),
@@ -40,7 +40,8 @@ def test_a_notebook_runs(path, small_model, monkeypatch):
     assert changed
     for cell in changed:
         cell.source = cell.source.replace(
-            before, after.format(url=small_model.base_url, model=small_model.model)
+            before,
+            after.format(url=small_model.base_url, key=small_model.api_key, model=small_model.model),
         )
     client = NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": COOKBOOK}}

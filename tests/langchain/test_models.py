@@ -266,13 +266,15 @@ def test_local_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch, loopback: 
     class Server:
         base_url = "http://127.0.0.1:9/v1"
         model = "qwen2.5-coder-1.5b-instruct-q4_k_m"
+        api_key = "of this server"
 
     monkeypatch.setattr(tale_core.local, "serve", lambda *_, **__: Server)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     tale = TALERunnable("local")
     chat: Any = tale.model
     assert (chat.openai_api_base, chat.model_name, chat.stream_usage) == (Server.base_url, Server.model, True)
-    assert chat.openai_api_key.get_secret_value() != "sk-test"
+    assert chat.openai_api_key.get_secret_value() == "of this server"
+    assert "of this server" not in repr(tale) + repr(chat)
     assert "estimator='fixed'" in repr(tale)
 
 

@@ -29,7 +29,7 @@ QUESTION = "How much is 3 + 4?"
 def chat(small_model: LocalServer) -> ChatOpenAI:
     return ChatOpenAI(
         base_url=small_model.base_url,
-        api_key="local",
+        api_key=small_model.api_key,
         model=small_model.model,
         stream_usage=True,
         temperature=0,
@@ -63,7 +63,8 @@ def test_a_batch_keeps_questions_apart(chat: ChatOpenAI, handler: TALECallbackHa
     )
 
 
-def test_its_address_is_enough(small_model: LocalServer) -> None:
+def test_its_address_and_its_key_are_enough(small_model: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALE_API_KEY", small_model.api_key)
     tale = TALERunnable(small_model.base_url, strategy="direct")
     answer = tale.bind(max_tokens=16).invoke([SystemMessage("Be brief."), HumanMessage(QUESTION)])
     assert answer.text.strip()

@@ -34,12 +34,12 @@ def test_nothing_means_the_llm_of_settings() -> None:
 
 
 def test_local_is_the_embedded_model_with_usage_in_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    served = SimpleNamespace(base_url="http://127.0.0.1:9/v1", model="small")
+    served = SimpleNamespace(base_url="http://127.0.0.1:9/v1", model="small", api_key="of this server")
     monkeypatch.setattr("tale_core.local.serve", lambda *_, **__: served)
     llm: Any = open_llm("local")
     assert llm.metadata.model_name == "small"
     assert llm.metadata.is_chat_model
-    assert (llm.api_base, llm.temperature) == ("http://127.0.0.1:9/v1", 0.0)
+    assert (llm.api_base, llm.api_key, llm.temperature) == ("http://127.0.0.1:9/v1", "of this server", 0.0)
     assert llm.additional_kwargs == {"stream_options": {"include_usage": True}}
 
 

@@ -30,7 +30,7 @@ def real(small_model: LocalServer) -> LLM:
     return OpenAILike(
         model=small_model.model,
         api_base=small_model.base_url,
-        api_key="local",
+        api_key=small_model.api_key,
         is_chat_model=True,
         context_window=2048,
         temperature=0.0,
@@ -87,7 +87,8 @@ async def test_concurrent_questions_keep_their_calls(real: LLM, handler: TALEEve
     assert list(by_question.values()) == [["estimate", "reason"]] * 3
 
 
-def test_a_url_opens_the_model_behind_it(small_model: LocalServer) -> None:
+def test_a_url_opens_the_model_behind_it(small_model: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALE_API_KEY", small_model.api_key)
     llm = open_llm(small_model.base_url)
     assert llm.metadata.model_name
     assert "How old?" in TALEQueryTransform(llm).run("How old?").query_str

@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import secrets
+import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
@@ -38,8 +40,10 @@ class RayEngine:
     """Runs flows in worker processes of a Ray cluster.
 
     The machines need this package with the extras that the work needs, and the model's key in the environment
-    in which Ray was started there: keys are read where calls are made, and never sent. Anyone
-    who can reach the ports of a Ray cluster can run code on it: keep it in a private network.
+    in which Ray was started there: keys are read where calls are made, and never sent. Anyone who can reach the
+    ports of a Ray cluster without a token can run code on it: start yours with RAY_AUTH_MODE=token and the same
+    token on all machines, and keep it in a private network. The one that is started for a run listens on this
+    machine alone and has a token of its own.
 
     Args:
         call: Answers one `ModelCall`; must be picklable, as a `ChatClient` from ``ChatClient.open`` is. Each
@@ -73,6 +77,8 @@ class RayEngine:
         for name, value in (("workers", workers), ("concurrency", concurrency)):
             if value < 1:
                 raise InvalidValueError(f"{name} must be at least 1, got {value}")
+        if address is None and "RAY_ADDRESS" not in os.environ:
+            _guard_own_cluster()
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as exc:
@@ -144,6 +150,19 @@ class RayEngine:
         finally:
             for one in crew:
                 self._ray.kill(one)
+
+
+def _guard_own_cluster() -> None:
+    """Set the environment from which Ray reads who may use a cluster that this process starts.
+
+    What the user has set stays. One token for all clusters of this process: Ray keeps the first that it reads.
+    """
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray" in sys.modules:
+        return  # it reads the rest once, when it is imported
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # In spite of its name it decides on Linux too whether to listen on 127.0.0.1 or on all interfaces.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def pack(ray: Any, thing: object, name: str) -> bytes:

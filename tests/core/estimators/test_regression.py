@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import math
 import random
@@ -12,6 +14,7 @@ import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import skops.io
 from hypothesis import given, settings
@@ -35,7 +38,7 @@ from tale_core import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 THINGS = ("apples", "pencils", "tickets", "books", "litres", "boxes")
@@ -353,6 +356,81 @@ def test_a_file_of_another_version_is_refused(
     header = json.dumps(json.loads(fitted.facts.model_dump_json()) | change)
     content = {"format": "tale budget regression", "facts": header, "pipeline": fitted.pipeline}
     with pytest.raises(InvalidValueError, match=message):
+        RegressionEstimator.load(stored(tmp_path / "budget.skops", content))
+
+
+def repacked(source: Path, target: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """Copy a skops file, its members changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return target
+
+
+def header_of(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda name, old: old + b" " * 300_000_000 if name == "schema.json" else old,
+            "300,0.* bytes in 'schema",
+        ),
+        (lambda name, old: b"\0" * 50_000_000 if name.endswith("npy") else old, "50,000,000 bytes in "),
+        (
+            lambda name, old: header_of((30_000, 30_000)) if name.endswith("npy") else old,
+            r"shape \(30000, 30000\)",
+        ),
+        (lambda name, old: b"no array" if name.endswith("npy") else old, "damaged"),
+        (lambda name, old: b"[" * 1_000_000 if name == "schema.json" else old, r"damaged \(RecursionError\)"),
+        (
+            lambda name, old: old.replace(
+                b"sklearn.linear_model._quantile", b"sklearn.linear_model._huber"
+            ).replace(b"QuantileRegressor", b"HuberRegressor"),
+            r"types that no budget regression has.*HuberRegressor",
+        ),
+        (
+            lambda name, old: old.replace(b'"__loader__": "TypeNode"', b'"__loader__": "FunctionNode"'),
+            r"types that no budget regression has.*FunctionNode",
+        ),
+    ],
+)
+def test_a_hostile_file_is_refused_before_anything_is_unpacked(
+    fitted: RegressionEstimator, tmp_path: Path, change: Callable[[str, bytes], bytes], message: str
+) -> None:
+    fitted.save(tmp_path / "budget.skops")
+    with pytest.raises(InvalidValueError, match=message):
+        RegressionEstimator.load(repacked(tmp_path / "budget.skops", tmp_path / "hostile.skops", change))
+
+
+@pytest.mark.parametrize("part", ["pipeline", "facts"])
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}])
+def test_a_part_of_another_type_is_refused(
+    fitted: RegressionEstimator, tmp_path: Path, part: str, value: object
+) -> None:
+    facts = fitted.facts.model_dump_json()
+    content = {"format": "tale budget regression", "facts": facts, "pipeline": fitted.pipeline, part: value}
+    with pytest.raises(InvalidValueError):
+        RegressionEstimator.load(stored(tmp_path / "budget.skops", content))
+
+
+@pytest.mark.parametrize("attribute", ["coef_", "intercept_"])
+@pytest.mark.parametrize("value", [np.array([1.0] * 99), np.float64("nan"), "text", None])
+def test_weights_that_predict_nothing_are_refused(
+    fitted: RegressionEstimator, tmp_path: Path, attribute: str, value: object
+) -> None:
+    pipeline = copy.deepcopy(fitted.pipeline)
+    setattr(pipeline.steps[-1][1], attribute, value)
+    content = {
+        "format": "tale budget regression",
+        "facts": fitted.facts.model_dump_json(),
+        "pipeline": pipeline,
+    }
+    with pytest.raises(InvalidValueError):
         RegressionEstimator.load(stored(tmp_path / "budget.skops", content))
 
 

@@ -11,7 +11,7 @@ from tale_core.local.server import ServerSettings
 @pytest.mark.usefixtures("small_model")
 def test_requests_that_name_neither_are_greedy_and_capped():
     server = serve(SMALL_MODEL, settings=ServerSettings(answer_limit=16, threads=1))
-    client = OpenAI(base_url=server.base_url, api_key="local")
+    client = OpenAI(base_url=server.base_url, api_key=server.api_key)
 
     def ask(**settings):
         story = [{"role": "user", "content": "Tell me a story about a dog."}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +80,53 @@ def test_without_llama_cpp_the_command_that_brings_it_is_named(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'xllamacpp' .* pip install 'tale-reasoning\[local\]'"):
         LocalServer(weights)
+
+
+def test_the_key_is_told_to_the_server_alone_and_shown_nowhere(
+    weights: Weights, script: Path, tmp_path: Path
+) -> None:
+    script.write_text(
+        "import json, pathlib, sys\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'told').write_text(json.dumps([sys.argv, sys.stdin.readline()]))\n"
+        "raise SystemExit('no')"
+    )
+    with pytest.raises(ServerError) as failed:
+        LocalServer(weights)
+    arguments, line = json.loads((tmp_path / "told").read_text())
+    key = json.loads(line)["key"]
+    assert len(key) >= 32
+    assert key not in str(arguments)
+    assert key not in str(failed.value)
+
+
+@pytest.mark.model
+def test_requests_without_the_key_get_nothing_but_its_health() -> None:
+    with LocalServer(find_weights(SMALL_MODEL)) as one, LocalServer(find_weights(SMALL_MODEL)) as other:
+        assert one.api_key != other.api_key
+        assert one.api_key not in repr(one) + str(one)
+        assert status(one, "/health") == 200
+        for path in (
+            "/v1/models",
+            "/models",
+            "/props",
+            "/slots",
+            "/metrics",
+            "/v1/chat/completions",
+            "/tokenize",
+        ):
+            assert status(one, path) == 401, path
+            assert status(one, path, key=other.api_key) == 401, path
+        assert status(one, "/v1/models", key=one.api_key) == 200
+        assert {status(one, path, key=one.api_key) for path in ("/slots", "/metrics")} == {501}
+
+
+def status(server: LocalServer, path: str, *, key: str | None = None) -> int:
+    """Return the status of a request as a web page's, with DNS rebinding, would be sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"Host": "evil.example", **({"Authorization": f"Bearer {key}"} if key else {})}
+    connection.request("GET", path, headers=headers)
+    with closing(connection):
+        return connection.getresponse().status
 
 
 @pytest.mark.parametrize("setting", [{"parallel": 0}, {"context": 0}, {"port": -1}, {"timeout": 0}])

@@ -132,7 +132,9 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(opened: Opene
 
 def test_debug_shows_the_traceback(opened: Opened, tale: Tale) -> None:
     result = ask_with(opened, tale, ServerError("gone"), "--debug")
-    assert isinstance(result.exception, ServerError)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.rstrip().endswith("ServerError: gone")
 
 
 def test_a_wrong_model_string_fails_before_anything_is_loaded(tale: Tale) -> None:

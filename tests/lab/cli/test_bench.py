@@ -331,7 +331,8 @@ def test_ctrl_c_reports_what_there_is(server, data):
 
 
 @pytest.mark.model
-def test_the_small_real_model_is_measured_and_shown_on_a_page(small_model, data):
+def test_the_small_real_model_is_measured_and_shown_on_a_page(small_model, data, monkeypatch):
+    monkeypatch.setenv("TALE_API_KEY", small_model.api_key)
     arguments = ("--methods", "vanilla,tale:essential@40,direct", "--max-tokens", "24", "--limit", "2")
     result = tale(
         "bench", "data.jsonl", "--model", small_model.base_url, *arguments, "--html", "page.html", "--json"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tale_core.errors import ServerError, WeightsNotFoundError
-from tale_core.local import PATH_VARIABLE, Weights
+from tale_core.local import CATALOGUE, PATH_VARIABLE, Weights
 from tale_core.models.client import ChatClient
 from tale_core.testing import ScriptedModel
 
@@ -188,3 +188,23 @@ def test_weights_that_are_nowhere_are_reported_in_words(tale: Tale, monkeypatch:
 
     monkeypatch.setattr("tale_core.local.locate_weights", nowhere)
     assert findings(tale("doctor", "--json"))["problem"]["found"] == "no weights"
+
+
+def test_the_licence_of_the_default_weights_is_shown_where_their_packages_state_none(
+    tale: Tale, located: Callable[[Weights | None], None], pieces: Callable[[int], None]
+) -> None:
+    located(None)
+    pieces(22)
+    found = findings(tale("doctor", "--json"))["licence"]["found"]
+    assert "Apache-2.0" in found
+    assert "Qwen2.5-Coder-1.5B-Instruct" in found
+    assert "the 22 packages that carry them state no licence; the text is in LICENSE" in found
+    located(Weights(model=QWEN, path=Path("qwen.gguf"), origin="the test"))
+    assert findings(tale("doctor", "--json"))["licence"]["found"] == found
+
+
+def test_the_notice_names_every_model_of_the_catalogue() -> None:
+    notice = (Path(__file__).parents[3] / "NOTICE").read_text(encoding="utf-8")
+    for model in CATALOGUE.values():
+        assert model.title.rpartition(" ")[0] in notice
+        assert model.pieces[0].distribution.partition("==")[0] in notice

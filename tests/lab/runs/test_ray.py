@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import urllib.request
 from contextlib import closing
@@ -162,6 +163,32 @@ def test_a_model_that_a_worker_cannot_open_ends_the_run_with_the_reason(
     with pytest.raises(EngineError, match=r"cannot open the model: KeyError: .*OF_THIS_PROCESS") as caught:
         list(run_jobs(searches(1), Store(":memory:"), engine, model="m"))
     assert "secret" not in str(caught.value)
+
+
+def test_a_cluster_of_our_own_listens_on_this_machine_alone_and_asks_for_a_token() -> None:
+    code = """
+import os, socket
+from tale_core.testing import ScriptedModel
+from tale_lab.runs.engines import RayEngine
+
+engine = RayEngine(ScriptedModel("x"), workers=1)
+ray = engine._ray
+with engine._joined():
+    host, port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
+    mode = ray.remote(lambda: os.environ.get("RAY_AUTH_MODE"))
+    print(host, ray.get(mode.remote()), len(os.environ["RAY_AUTH_TOKEN"]))
+    with open("/proc/net/tcp6") as sockets, open("/proc/net/tcp") as more:
+        rows = [line.split() for line in (*sockets, *more)]
+    print({row[1].rsplit(":", 1)[0] for row in rows if row[1].endswith(f":{int(port):04X}") and row[3] == "0A"})
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(  # noqa: S603  # our own interpreter
+        [sys.executable, "-c", code], env=clean, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    who, listening = done.stdout.splitlines()
+    assert who == "127.0.0.1 token 64"
+    assert listening in {"{'0000000000000000FFFF00000100007F'}", "{'0100007F'}"}
 
 
 def test_a_cluster_that_is_not_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
