@@ -58,11 +58,9 @@ class Attempt(Record):
     """
 
     method: MethodName
-    """The method's label."""
     question_id: str
     """Identifies the question within its data."""
     question: str
-    """The question as it was asked."""
     reference: str
     """The answer that is known to be right."""
     data: str
@@ -70,9 +68,7 @@ class Attempt(Record):
     setup: str = ""
     """A digest of model, method, sampling and grader; see `setup_of`."""
     verdict: Verdict
-    """How the answer was graded."""
     text: str
-    """The answer."""
     calls: tuple[UsageEvent, ...]
     """Every call that counts towards the method's cost, in order."""
     events: tuple[ElasticityEvent, ...] = ()
@@ -175,12 +171,6 @@ def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> 
 
     The keys of a benchmark's results begin with it, so that a results file that holds several benchmarks can
     tell them apart, failures included.
-
-    Args:
-        method: How to answer.
-        sampling: What applies to every call.
-        model: Names the model.
-        grader: Names the grader.
     """
     return result_key(
         kind=KIND,
@@ -202,14 +192,6 @@ def attempt(
     setup: str = "",
 ) -> Flow[Attempt]:
     """Answer one question with one method, and grade the answer.
-
-    Args:
-        method: How to answer.
-        question: The question.
-        grade: Decides whether an answer is right.
-        sampling: What applies to every call.
-        data: Names the questions.
-        setup: The digest of `setup_of`.
 
     Raises:
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.

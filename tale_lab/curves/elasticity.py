@@ -64,9 +64,7 @@ class Measurement(Record):
     question: str
     """The question, unframed."""
     question_id: str = ""
-    """The caller's id of the question."""
     settings: ElasticitySettings
-    """How it was asked."""
     probes: tuple[Probe, ...]
     """Every answer, vanilla chain of thought first."""
 
@@ -144,11 +142,8 @@ class CurvePoint(Record):
     tokens: float
     """Mean output tokens a question."""
     tokens_interval: Interval
-    """Its interval over questions."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
-    """Its interval over questions."""
     bare: float
     """Share of bare answers: less than a tenth of the same question's vanilla tokens."""
     truncated: float
@@ -180,9 +175,6 @@ class ElasticityCurve(Record):
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> ElasticityCurve:
         """Pool measurements of different questions on the same grid.
-
-        Args:
-            measurements: At least one; all with the same budgets and strategy.
 
         Raises:
             InvalidValueError: There is none, or they were measured in different ways.

@@ -57,13 +57,6 @@ def write_html(
 ) -> None:
     """Write a page with the curve, every question's own line, and the figures; opens without a network.
 
-    Args:
-        path: The file to write.
-        curve: The curve.
-        measurements: What it rests on.
-        model: Names the model.
-        data: Names the questions.
-
     Raises:
         MissingExtraError: plotly is not installed.
         InvalidValueError: The file cannot be written.

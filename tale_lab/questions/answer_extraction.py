@@ -157,11 +157,8 @@ class Number(Record):
         """Return whether both are the same number, at the precision of this one.
 
         A percentage equals its plain number and its share: 25% is 25 and 0.25. A fraction without a finite
-        decimal form, such as 1/3, equals what it rounds to at two decimals or more.
-
-        Args:
-            other: What is compared; rounded to as many decimals as this number has, from two on.
-            tolerance: How far it may be off, as a share of this number.
+        decimal form, such as 1/3, equals what it rounds to at two decimals or more. ``tolerance``
+        is how far the other may be off, as a share of this number.
         """
         if self.percent == other.percent:
             return self._close(self.value, other, other.value, tolerance)
@@ -203,9 +200,6 @@ def marked_answer(text: str) -> str | None:
     "Answer:" or "the answer is", over a first line that is explained afterwards. What stands behind an answer
     and a further question is not looked at: the model asked that itself.
 
-    Args:
-        text: The model's answer.
-
     Returns:
         The marked text, or None when nothing is marked.
     """
@@ -230,9 +224,6 @@ def read_number(text: str) -> Number | None:
 
     A marked answer wins over whatever follows it; without one the last number counts. A text that leaves the
     choice between numbers ("3 to 4", "10 or 12"), or that says it cannot tell, gives none.
-
-    Args:
-        text: The model's answer, or a reference answer.
     """
     marked = marked_answer(text)
     if marked is not None:
@@ -255,11 +246,7 @@ def _leaves_open(clause: str, *patterns: re.Pattern[str]) -> bool:
 
 
 def starts_with_number(text: str) -> str | None:
-    """Return what follows the number that a text starts with; None where it starts with something else.
-
-    Args:
-        text: A reference answer.
-    """
+    """Return what follows the number that a text starts with; None where it starts with something else."""
     plain = _cleaned(_plain(text))
     direct = _DIRECT.match(plain)
     at = direct.end() if direct and not plain.startswith(("(", "[", "{", "\\")) else 0
@@ -268,21 +255,13 @@ def starts_with_number(text: str) -> str | None:
 
 
 def is_spelled(text: str) -> bool:
-    """Return whether a text is a number in words, and nothing else: "twenty-five".
-
-    Args:
-        text: A reference answer.
-    """
+    """Return whether a text is a number in words, and nothing else: "twenty-five"."""
     words = text.lower().replace("-", " ").split()
     return bool(words) and all(word in _SPELLED or word in _SCALES for word in words) and words[0] in _SPELLED
 
 
 def read_choice(text: str) -> str | None:
-    """Return the letter (A to J) that a text gives as its answer.
-
-    Args:
-        text: The model's answer, or a reference answer.
-    """
+    """Return the letter (A to J) that a text gives as its answer."""
     marked = marked_answer(text)
     if marked is not None:
         bare = _AROUND_LETTER.sub("", marked).strip()

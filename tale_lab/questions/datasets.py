@@ -66,7 +66,6 @@ class Question(Record):
     question: str = Field(min_length=1)
     """The question, as it is put to the model."""
     answer: str = Field(min_length=1)
-    """The reference answer."""
     grader: str | None = None
     """Name of the grader that the source asks for; None leaves the choice to the caller."""
     meta: dict[str, Any] = Field(default_factory=dict)
@@ -157,9 +156,6 @@ def split_slice(source: str) -> tuple[str, int, int | None]:
 def check_disjoint(**datasets: Dataset) -> None:
     """Make sure that no question stands in two datasets, so that nothing is tested on what it was tuned on.
 
-    Args:
-        **datasets: The datasets by what they are for (``tune=..., test=...``).
-
     Raises:
         DataError: A question stands in two of them; says which and how many.
     """
@@ -175,10 +171,6 @@ def check_disjoint(**datasets: Dataset) -> None:
 
 def check_grader(grader: object, where: str) -> None:
     """Make sure that data names a grader that data may name: never a function, which would be imported and run.
-
-    Args:
-        grader: What the data names.
-        where: Where it stands, for the error.
 
     Raises:
         DataError: It is none of `DATA_GRADERS`.

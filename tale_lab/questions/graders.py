@@ -59,7 +59,6 @@ class Bound:
     reads: str
     """How it reads the reference answer: ``number 18``, ``date 2024, 3, 14``."""
     grade: Grade
-    """Grades one answer text."""
 
     def __call__(self, text: str) -> Verdict | bool | Flow[Verdict]:
         """Grade one answer text."""
@@ -308,11 +307,7 @@ _PLACEHOLDER = re.compile(r"\{(?:question|reference|answer)\}")
 
 
 def from_callable(compare: Callable[[str, Question], bool | Verdict]) -> Grader:
-    """Return a grader from a function of the answer text and the question.
-
-    Args:
-        compare: Says whether the text answers the question.
-    """
+    """Return a grader from a function of the answer text and the question."""
 
     def bind(question: Question) -> Grade:
         return lambda text: compare(text, question)
@@ -385,9 +380,7 @@ class Reading(Record):
     """How a grader reads the reference answer of one question."""
 
     question_id: str
-    """Identifies the question."""
     reference: str
-    """The reference answer."""
     reads: str = ""
     """What the grader makes of it: ``number 18``, ``date 2024, 3, 14``."""
     problem: str = ""
@@ -398,10 +391,6 @@ def read_references(questions: Iterable[Question], grader: str | Grader = "auto"
     """Yield how every reference answer is read, and whether it is graded as right when it is the answer.
 
     Models that judge and functions of one's own are not asked: they may want more than the bare answer.
-
-    Args:
-        questions: The questions.
-        grader: How to grade: a name or a grader.
     """
     bind = get_grader(grader)
     for question in questions:
@@ -424,10 +413,6 @@ def read_references(questions: Iterable[Question], grader: str | Grader = "auto"
 
 def preflight(questions: Iterable[Question], grader: str | Grader = "auto") -> tuple[Reading, ...]:
     """Make sure that every reference answer can be graded, before any call, and return how each was read.
-
-    Args:
-        questions: The questions.
-        grader: How to grade: a name or a grader.
 
     Raises:
         DataError: A reference answer cannot be read, or is not graded as right when it is the answer.
@@ -464,15 +449,11 @@ class Doubtful(Record):
     """A verdict that a person should look at."""
 
     question_id: str
-    """Identifies the question."""
     reference: str
-    """The reference answer."""
     verdict: Verdict
-    """How the answer was graded."""
     given: str
     """What was read as the answer, or the end of the text where nothing is marked."""
     why: str
-    """Why it is doubtful."""
 
 
 def audit(answers: Iterable[Graded]) -> Iterator[Doubtful]:

@@ -65,12 +65,7 @@ _HUGE = re.compile(
 
 
 def may_be_evaluated(text: str, task: str) -> bool:
-    """Return whether a text may be given to a task's scorer: a literal or a formula, and nothing that acts.
-
-    Args:
-        text: An answer, a reference answer, or a text of the task's own data.
-        task: The task of reasoning-gym.
-    """
+    """Return whether a text may be given to a task's scorer: a literal or a formula, and nothing that acts."""
     if task in LITERAL_TASKS:
         short = len(text) <= _MOST_EVALUATED and "__" not in text
         return short and (_is_literal(text) or bool(_WORDS.fullmatch(text)))

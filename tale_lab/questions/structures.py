@@ -91,11 +91,7 @@ class Structure(NamedTuple):
 
 
 def is_measure(reference: str) -> bool:
-    """Return whether a reference is a number with a unit at most: ``18 dollars``, but not ``12:30`` or ``H2O``.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return whether a reference is a number with at most a unit: ``18 dollars``, not ``12:30`` or ``H2O``."""
     plain = reference.strip()
     for pattern, simple in _LATEX_UNITS:
         plain = pattern.sub(simple, plain)
@@ -115,11 +111,7 @@ def _is_unit(word: str) -> bool:
 
 
 def is_mathematical(reference: str) -> bool:
-    """Return whether a reference is a formula, a tuple or a set, which only mathematics can compare.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return whether a reference is a formula, a tuple or a set, which only mathematics can compare."""
     plain = reference.strip()
     if re.search(r"\\[A-Za-z{]", plain):
         return True
@@ -130,11 +122,7 @@ def is_mathematical(reference: str) -> bool:
 
 
 def read_structure(reference: str) -> Structure | None:
-    """Return a reference answer with parts; None where it has none.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return a reference answer with parts; None where it has none."""
     plain = _plain(reference)
     if plain[:1] == "[" and plain[-1:] == "]":
         return Structure("list", (_canonical(plain),))
@@ -152,12 +140,7 @@ def read_structure(reference: str) -> Structure | None:
 
 
 def find_structure(reference: Structure, text: str) -> Structure | None:
-    """Return what a text gives of the reference's kind, the last of it; what is marked as the answer wins.
-
-    Args:
-        reference: Says what to look for.
-        text: The model's answer.
-    """
+    """Return what a text gives of the reference's kind, the last of it; what is marked as the answer wins."""
     marked = marked_answer(text)
     whole = _plain(text)
     if reference.kind == "list":
@@ -170,12 +153,7 @@ def find_structure(reference: Structure, text: str) -> Structure | None:
 
 
 def same(reference: Structure, given: Structure) -> bool:
-    """Return whether both are the same; what the reference leaves open (a year, am or pm) may be given.
-
-    Args:
-        reference: The reference answer.
-        given: The answer.
-    """
+    """Return whether both are the same; what the reference leaves open (a year, am or pm) may be given."""
     if reference.kind == "date":
         return all(one in {None, other} for one, other in zip(reference.parts, given.parts, strict=True))
     if reference.kind == "time":
@@ -264,11 +242,7 @@ def _last_list(reference: Structure, whole: str, marked: str | None) -> Structur
 
 
 def last_group(text: str) -> str | None:
-    """Return what stands in the last brackets that are closed, the outermost of them, brackets included.
-
-    Args:
-        text: The model's answer.
-    """
+    """Return what stands in the last brackets that are closed, the outermost of them, brackets included."""
     depth, start, found = 0, 0, None
     for match in re.finditer(r"[\[\]]", text):
         if match[0] == "[":

@@ -10,12 +10,7 @@ _OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
 
 
 def vote(text: str, question: str = "") -> str | None:
-    """Return what an answer says, the same for answers that agree; None where it cannot be read.
-
-    Args:
-        text: The answer.
-        question: The question; one that offers options is answered by a letter.
-    """
+    """Return what an answer says, the same for answers that agree; None where it cannot be read."""
     if _OPTIONS.search(question):
         return read_choice(text)
     marked = marked_answer(text)

@@ -64,9 +64,6 @@ def digest(model: str) -> str:
 def choose_device(wanted: str | None) -> str:
     """Return the device to train on.
 
-    Args:
-        wanted: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best one available.
-
     Raises:
         InvalidValueError: This machine has no such device.
     """
@@ -169,14 +166,7 @@ class Memory(Record):
 
 
 def memory(model: str, settings: TrainingSettings, *, longest: int, device: str) -> Memory:
-    """Estimate the memory of a training without loading the model.
-
-    Args:
-        model: A folder, a name on the hub, or a GGUF file.
-        settings: How it is trained.
-        longest: The longest question and answer, in tokens.
-        device: Where it is trained.
-    """
+    """Estimate the memory of a training without loading the model."""
     config = _text_config(model)
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(_config(model))
@@ -240,10 +230,6 @@ def file_digest(path: Path) -> str:
 
 def merge(model: str, folder: Path) -> Path:
     """Merge the adapter into its base and write the result.
-
-    Args:
-        model: The base: a folder, a name on the hub, or a GGUF file.
-        folder: Where the training was written.
 
     Returns:
         ``merged.gguf`` for a GGUF file, otherwise the folder ``merged``.

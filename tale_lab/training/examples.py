@@ -49,7 +49,6 @@ class Answer(Record):
     """One answer, and what it cost."""
 
     text: str
-    """The answer."""
     tokens: int = Field(ge=0)
     """Output tokens."""
     budget: int | None
@@ -65,11 +64,9 @@ class Example(Record):
     """What a model can learn from one question."""
 
     question: str
-    """The plain question."""
     question_id: str
     """The id that the search gave it."""
     concise: Answer
-    """The right answer to learn."""
     vanilla: Answer
     """The answer without a budget: what the model would say."""
     wrong: Answer | None
@@ -117,9 +114,6 @@ def question_key(question: str) -> str:
 
 def agreed_answer(texts: Iterable[str]) -> str | None:
     """Return the answer that more than half of the readable texts give, in one spelling.
-
-    Args:
-        texts: Answers to one question.
 
     Returns:
         The answer; None when fewer than `FEWEST_VOTES` are readable, or no answer has a majority.
@@ -195,14 +189,7 @@ def prompt_of(question: str, strategy: Strategy) -> list[dict[str, str]]:
 def lines_of(
     example: Example, prompt: list[dict[str, str]], file_format: Format, pairing: Pairing = "vanilla"
 ) -> list[Line]:
-    """Return the lines of an example: one, or in the formats of pairs one a pair.
-
-    Args:
-        example: The example.
-        prompt: The conversation before the answer.
-        file_format: Any but ``reward``, which needs the reference answer: `reward_line`.
-        pairing: The pairing rule, for the formats of pairs.
-    """
+    """Return the lines of an example: one, or in the formats of pairs one a pair."""
     chosen = _said(example.concise)
     others = [_said(one) for one in rejected(example, pairing)]
     if file_format == "sft":

@@ -56,7 +56,6 @@ class ExportSettings(Record):
     """How training data is made from measured answers."""
 
     format: Format = "sft"
-    """What is written."""
     pairing: Pairing = "vanilla"
     """What an answer is preferred to, in the formats of pairs."""
     model: str | None = None
@@ -118,13 +117,10 @@ class Facts(Record):
     examples: int = Field(ge=0)
     """Questions with an answer to learn."""
     train: int = Field(ge=0)
-    """Lines to train on."""
     test: int = Field(ge=0)
-    """Lines held out."""
     vanilla: Lengths
     """The answers without a budget to these questions."""
     concise: Lengths
-    """The answers to learn."""
     estimated: int = Field(ge=0)
     """How many answers to learn were counted by a tokenizer, not by the provider."""
     digest: str
@@ -132,7 +128,6 @@ class Facts(Record):
     settings: dict[str, Any]
     """How they were made; see `ExportSettings`."""
     version: str
-    """Version of this package."""
 
     @classmethod
     def of(cls, examples: Sequence[Example], **more: Any) -> Facts:
@@ -353,9 +348,6 @@ def _write(
 
 def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
     """Read an exported folder again.
-
-    Args:
-        folder: Where it was written.
 
     Returns:
         The facts, the lines to train on, and the lines held out.

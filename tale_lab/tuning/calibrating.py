@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 
 def make_calibration(race: Race, tuned_on: Dataset, *, model: str, model_digest: str = "") -> Calibration:
-    """Write down what a race chose, exactly as it was raced.
-
-    Args:
-        race: The race.
-        tuned_on: Its questions.
-        model: The model's name, as its server reports it.
-        model_digest: Digest of its weights, where it is known.
-    """
+    """Write down what a race chose, exactly as it was raced."""
     return race.chosen.calibration(model).model_copy(
         update={
             "curve": tuple(_curve(race)),
@@ -46,11 +39,6 @@ def evidence(
     answers: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, data: str
 ) -> tuple[Evidence, Comparison]:
     """Return what questions that were not used to choose say about a calibration.
-
-    Args:
-        answers: The answers under the calibration, by question.
-        baseline: Those of vanilla chain of thought.
-        data: Names the questions.
 
     Raises:
         InvalidValueError: No question was answered by both, or vanilla took no tokens.

@@ -51,11 +51,7 @@ class Candidate(StrategyMethod):
         return f"{strategy}{fitted}{multiplied}{retry}"
 
     def calibration(self, model: str) -> Calibration:
-        """Return the candidate as a calibration, with nothing measured yet.
-
-        Args:
-            model: The model's name.
-        """
+        """Return the candidate as a calibration, with nothing measured yet."""
         return Calibration(
             model=model,
             strategy=self.strategy,

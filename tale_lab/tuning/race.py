@@ -62,7 +62,6 @@ class RaceSettings(Record):
     first: int | None = Field(default=None, ge=1)
     """Questions of the first round; None is 8, or a thirtieth of all where that is more."""
     sampling: Sampling = Sampling()
-    """Sampling of every answer."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -73,11 +72,7 @@ class RaceSettings(Record):
         return self
 
     def rounds(self, questions: int) -> list[tuple[int, int]]:
-        """Return (candidates, questions answered so far) of each round, the last one with all questions.
-
-        Args:
-            questions: How many questions there are.
-        """
+        """Return (candidates, questions answered so far) of each round, the last one with all questions."""
         field, plan = len(self.candidates), []
         answered = self.first or max(_FEWEST_QUESTIONS, questions // _FIRST_SHARE)
         screening = questions // 2
@@ -161,7 +156,6 @@ class Race:
     chosen: Candidate
     """The cheapest finalist shown to be within the margin; `BASELINE` when there is none."""
     decision: Decision
-    """Why."""
     standings: tuple[Standing, ...]
     """Every candidate that answered something, finalists first, each by its net tokens."""
     baseline: tuple[Attempt, ...]
@@ -230,14 +224,7 @@ def run_race(
 def decide(
     field: Sequence[str], rounds: Sequence[tuple[int, int]], compare: Compare, margin: float
 ) -> Decision:
-    """Take candidates through the rounds of a race.
-
-    Args:
-        field: Their labels.
-        rounds: Candidates and questions of each round; see `RaceSettings.rounds`.
-        compare: Asks the questions and compares the answers.
-        margin: How much accuracy may fall, as a share of the questions.
-    """
+    """Take candidates through the rounds of a race."""
     dropped: dict[str, int] = {}
     asked = 0
     for number, (_, stop) in enumerate(rounds[:-1], start=1):
@@ -249,13 +236,7 @@ def decide(
 
 
 def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> list[str]:
-    """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest.
-
-    Args:
-        field: The candidates' comparisons with the baseline, by label.
-        margin: How much accuracy may fall, as a share of the questions.
-        keep: How many stay.
-    """
+    """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest."""
     by_cost = sorted(field, key=lambda label: -(field[label].saved or 0))
     saving = [label for label in by_cost if (field[label].saved or 0) > 0] or by_cost
     cheapest = [label for label in saving if field[label].no_worse(margin) != "no"]
@@ -265,12 +246,7 @@ def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> l
 
 
 def choose(finalists: Mapping[str, Comparison], margin: float) -> str | None:
-    """Return the cheapest finalist shown to keep the accuracy and to save tokens; None when there is none.
-
-    Args:
-        finalists: Their comparisons with the baseline, by label.
-        margin: How much accuracy may fall, as a share of the questions.
-    """
+    """Return the cheapest finalist shown to keep the accuracy and to save tokens; None when there is none."""
     able = {
         label: one.saved
         for label, one in finalists.items()
@@ -283,10 +259,6 @@ def questions_needed(one: Comparison, margin: float) -> int:
     """Return how many questions show a candidate that loses nothing to be within a margin, in 4 of 5 cases.
 
     The usual sample size of a paired difference of shares, with the discordance that was seen.
-
-    Args:
-        one: The candidate's comparison with the baseline.
-        margin: How much accuracy may fall, as a share above 0.
     """
     discordance = (one.gained + one.lost + 2) / (one.questions + 2)  # as in its interval
     normal = NormalDist()

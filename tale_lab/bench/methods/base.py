@@ -51,7 +51,6 @@ class Said(Record):
     """What a method answered."""
 
     text: str
-    """The answer that is graded."""
     events: tuple[ElasticityEvent, ...] = ()
     """What departed from the plan, for methods that work under a budget."""
 
@@ -82,9 +81,6 @@ class Method(Record, ABC):
     def under(cls, conditions: Conditions) -> Self:
         """Return the method for a run.
 
-        Args:
-            conditions: What the run has to offer.
-
         Raises:
             InvalidValueError: The run lacks something that the method needs.
         """
@@ -94,9 +90,6 @@ class Method(Record, ABC):
     @classmethod
     def configured(cls, argument: str) -> type[Method]:
         """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
-
-        Args:
-            argument: The text after the colon.
 
         Raises:
             InvalidValueError: The method takes no settings, or the settings are invalid.
@@ -118,9 +111,6 @@ class Method(Record, ABC):
     @abstractmethod
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer to one question.
-
-        Args:
-            question: The question, with the answer format that the run asks for, if any.
 
         Returns:
             A flow that yields every call it needs, and returns what was said.
@@ -173,10 +163,6 @@ _methods: dict[str, type[Method]] = {}
 
 def register_method(method: M, *, replace: bool = False) -> M:
     """Add a method to the registry under its name; a class decorator.
-
-    Args:
-        method: The class.
-        replace: Whether to take the place of a method of that name.
 
     Raises:
         InvalidValueError: The name is taken and ``replace`` is False.

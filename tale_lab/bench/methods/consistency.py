@@ -46,7 +46,6 @@ class SelfConsistency(Method):
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature of the short answers."""
     most: int = Field(default=40, ge=1)
-    """Most answers to one question."""
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
@@ -100,12 +99,7 @@ class SelfConsistency(Method):
 
 
 def elected(texts: Sequence[str], question: str) -> str:
-    """Return the first of the texts that give the answer which most of them give.
-
-    Args:
-        texts: Answers to one question, at least one.
-        question: The question; one that offers options is answered by a letter.
-    """
+    """Return the first of the texts that give the answer which most of them give."""
     said = [vote(text, question) for text in texts]
     votes = Counter(one for one in said if one is not None)
     if not votes:

@@ -164,7 +164,6 @@ class TaleStrategy(StrategyMethod):
     source: ClassVar = f"{_PAPER}, in a strategy of this project"
 
     strategy: str
-    """Name of the prompt strategy."""
     budget: int | None = Field(default=None, ge=1)
     """Output tokens for every question; None asks the model, as published."""
 

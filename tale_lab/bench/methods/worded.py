@@ -39,9 +39,7 @@ class Worded(Method):
     examples: Examples = ()
     """Worked examples, each a question and its answer."""
     before: str = ""
-    """Text before the question."""
     after: str = ""
-    """Text after the question."""
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""

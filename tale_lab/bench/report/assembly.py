@@ -33,7 +33,6 @@ class Cell(Record):
     """One method on one dataset."""
 
     accuracy: float
-    """Share of correct answers."""
     tokens: float
     """Mean output tokens of the answers, without the estimator's, as the paper counts them."""
 
@@ -48,9 +47,7 @@ class PublishedRow(Record):
     dataset: str
     """The dataset, as the paper calls it in lower case."""
     model: str
-    """The model."""
     where: str
-    """Where the figures are from."""
     cells: dict[str, Cell]
     """The figures by method; methods that were not measured are missing."""
 
@@ -72,7 +69,6 @@ class ViewComparison(Record):
     shared: int
     """Questions that both asked."""
     differences: tuple[str, ...]
-    """What differs between the two, in words."""
     methods: dict[str, Comparison]
     """The second against the first, for each method that both measured."""
     margin: float = MARGIN
@@ -160,13 +156,10 @@ class Section(Record):
     """One benchmark of a report."""
 
     title: str
-    """What tells it from the others."""
     conditions: str
     """How it sampled and graded, in words."""
     view: View
-    """What was measured."""
     summary: Summary
-    """The figures."""
     rows: tuple[tuple[str, ...], ...]
     """The figures as rows of text."""
     sentences: dict[str, str]
@@ -181,7 +174,6 @@ class Reported(Record):
     """A whole report."""
 
     sections: tuple[Section, ...]
-    """The benchmarks."""
     comparisons: tuple[ViewComparison, ...]
     """The first of them against each of the others, as far as they share questions and methods."""
 
@@ -232,10 +224,6 @@ def dataset_of(source: str) -> str | None:
 
 def published_rows(summary: Summary, dataset: str | None = None) -> tuple[PublishedRow, ...]:
     """Return the paper's line of a dataset, and this benchmark's under it; nothing for other datasets.
-
-    Args:
-        summary: The benchmark.
-        dataset: The published dataset that the questions are from; None goes by the data's name.
 
     Raises:
         InvalidValueError: The paper has no such dataset.

@@ -84,7 +84,6 @@ class Comparison(Record):
     """A method against a baseline, on the questions that both answered."""
 
     baseline: str
-    """The baseline's label."""
     questions: int = Field(ge=1)
     """How many questions both answered."""
     gained: int
@@ -117,14 +116,7 @@ class Comparison(Record):
         name: str,
         bootstrap: bool = True,
     ) -> Comparison | None:
-        """Compare the answers of two methods by question; None when they share none.
-
-        Args:
-            method: The method's answers by question.
-            baseline: The baseline's.
-            name: The baseline's label.
-            bootstrap: Whether to compute ``saved_interval``, which is slow; else it is None.
-        """
+        """Compare the answers of two methods by question; None when they share none."""
         both = [question for question in method if question in baseline]
         if not both:
             return None
@@ -166,13 +158,10 @@ class Point(Record):
     """One method: its mean spend on a question, and what it bought."""
 
     label: str
-    """The method."""
     spend: float
-    """Mean spend on a question."""
     spend_interval: Interval
     """Its interval (bootstrap over questions)."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
     """Its interval (Wilson)."""
     efficient: bool
@@ -180,9 +169,7 @@ class Point(Record):
     best: str
     """The most accurate method that spends no more than this one; itself where there is none."""
     best_accuracy: float
-    """The accuracy of that method."""
     best_spend: float
-    """Its mean spend on a question."""
 
     @classmethod
     def of(cls, label: str, spends: Sequence[float], correct: int) -> Point:
@@ -218,7 +205,6 @@ class Spending(Record):
     """Every method on the questions that all of them answered, by mean spend."""
 
     measure: Measure
-    """What is spent."""
     questions: int = Field(ge=1)
     """How many questions all of these methods answered."""
     points: tuple[Point, ...]
@@ -264,21 +250,16 @@ class MethodSummary(Record):
     """What one method did; every mean is over all of its answers, right or wrong."""
 
     label: str
-    """The method."""
     source: str
-    """Who proposed it."""
     questions: int
-    """Questions that were answered."""
     errors: int
     """Questions that failed: the provider's errors, never wrong answers, and in no mean."""
     correct: int
-    """Questions answered correctly."""
     unreadable: int
     """Answers that hold nothing to compare with the reference; they count as wrong."""
     cut: int
     """Answers with a call that ended at the output cap."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
     """Its interval (Wilson)."""
     net_tokens: float
@@ -294,7 +275,6 @@ class MethodSummary(Record):
     input_tokens: float
     """Mean prompt tokens."""
     calls: float
-    """Mean model calls."""
     estimated: int
     """Answers with tokens that a tokenizer counted, not the provider; their means are estimates."""
     p50: float | None
@@ -302,7 +282,6 @@ class MethodSummary(Record):
     p95: float | None
     """The 95th percentile of the seconds."""
     events: dict[str, int]
-    """Elasticity events by kind."""
     cost: float | None
     """Mean cost in US dollars; None where no price is known."""
     comparisons: tuple[Comparison, ...] = ()
@@ -357,15 +336,10 @@ class Summary(Record):
     """All figures of one benchmark."""
 
     file: str
-    """The results file."""
     title: str
-    """The model and the questions."""
     model: str
-    """The model."""
     data: str
-    """The questions."""
     questions: int
-    """How many questions there are."""
     margin: float
     """How much accuracy may fall, as a share, for a method to count as no worse."""
     methods: tuple[MethodSummary, ...]
@@ -378,11 +352,6 @@ class Summary(Record):
     @classmethod
     def of(cls, view: View, *, margin: float = MARGIN, price: Price | None = None) -> Summary:
         """Summarise a benchmark.
-
-        Args:
-            view: The benchmark.
-            margin: How much accuracy may fall, as a share between 0 and 1.
-            price: The price of a call, where it is known.
 
         Raises:
             InvalidValueError: The margin is not a share.

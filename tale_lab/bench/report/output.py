@@ -98,10 +98,6 @@ def _list(lines: Iterable[str]) -> str:
 def write_page(path: str | Path, reported: Reported) -> None:
     """Write a report as one page, with figures, plots and every answer; opens without a network.
 
-    Args:
-        path: The file.
-        reported: The report.
-
     Raises:
         MissingExtraError: plotly is not installed.
         StoreError: The file cannot be written.

@@ -30,9 +30,7 @@ class Entry(Record):
     setup: str
     """The digest of `tale_lab.bench.benchmark.setup_of`."""
     label: MethodName
-    """What reports call it."""
     source: str
-    """Who proposed it."""
 
 
 class Plan(Record):
@@ -43,19 +41,12 @@ class Plan(Record):
     address: str = ""
     """Where it was asked; its price depends on it. A local server has another address at every start."""
     data: str
-    """Names the questions."""
     digest: str
-    """A digest of the questions."""
     questions: tuple[str, ...]
-    """Their ids."""
     sampling: Sampling
-    """What applied to every call."""
     grader: str
-    """Names the grader."""
     methods: tuple[Entry, ...]
-    """The methods."""
     version: str = ""
-    """The version of this package."""
 
     @classmethod
     def of(
@@ -116,9 +107,7 @@ class View(Record):
     """One benchmark as far as it was measured."""
 
     file: str
-    """The results file."""
     plan: Plan
-    """What is measured."""
     attempts: tuple[Attempt, ...]
     """Every graded answer; where one label stands for several settings, they are told apart by a number."""
     failures: tuple[Failure, ...] = ()
@@ -148,9 +137,6 @@ def read_views(store: Store) -> tuple[View, ...]:
 
     Runs under the same conditions are one benchmark. A run that is a part of another one, on fewer of the same
     questions with the same methods, is not listed apart.
-
-    Args:
-        store: The results file.
 
     Raises:
         DataError: There is no benchmark in it.

@@ -111,13 +111,7 @@ def points(share: float, *, sign: bool = True) -> str:
 
 
 def comparison_words(found: Comparison, margin: float, *, than: str) -> str:
-    """Return a comparison as a sentence without its subject.
-
-    Args:
-        found: The comparison.
-        margin: How much accuracy may fall, as a share.
-        than: What it is compared with, in words.
-    """
+    """Return a comparison as a sentence without its subject."""
     change = found.accuracy_interval
     return (
         f"{_saving(found)}; accuracy {points(found.accuracy_change)} points, interval {_points(change)} "
