@@ -142,12 +142,9 @@ def ask(
     """
     framing = Framing(
         examples=tuple(
-            message
-            for shown, answer in examples
-            for message in (
-                Message(role="user", content=shown),
-                Message(role="assistant", content=answer),
-            )
+            Message(role=role, content=text)
+            for shown in examples
+            for role, text in zip(("user", "assistant"), shown, strict=True)
         ),
         before=f"{before}\n\n" if before else "",
         after=f"\n\n{after}" if after else "",

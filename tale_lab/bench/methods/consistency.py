@@ -66,7 +66,7 @@ class SelfConsistency(Method):
         texts: list[str] = []
         drawn = 0
         while not texts or (len(texts) < self.most and spent + drawn / len(texts) <= limit):
-            call = self._sample(plan, len(texts) + 1)
+            call = plan.call().model_copy(update={"temperature": self.temperature, "sample": len(texts) + 1})
             reply = yield call
             cost = _spent(call, reply)
             spent, drawn = spent + cost, drawn + cost
@@ -79,11 +79,8 @@ class SelfConsistency(Method):
         return {**self.model_dump(mode="json", exclude={"calibration"}), "asking": facts}
 
     def _asking(self) -> TaleMethod:
-        return (
-            TaleMethod(strategy="essential")
-            if self.calibration is None
-            else TaleMethod(calibration=self.calibration)
-        )
+        chosen = self.calibration
+        return TaleMethod(strategy="essential") if chosen is None else TaleMethod(calibration=chosen)
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
@@ -93,9 +90,6 @@ class SelfConsistency(Method):
         plan = yield from run.plan()
         cost = run.estimate_cost()
         return plan, 0 if cost is None else cost.output_tokens
-
-    def _sample(self, plan: Plan, number: int) -> ModelCall:
-        return plan.call().model_copy(update={"temperature": self.temperature, "sample": number})
 
 
 def elected(texts: Sequence[str], question: str) -> str:
