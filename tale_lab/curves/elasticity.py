@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import takewhile
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from tale_core.types import Flow, Record
 from tale_lab.runs.runner import graded_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from tale_core.types import Grade
     from tale_lab.questions.datasets import Dataset, Question
@@ -183,6 +184,8 @@ class ElasticityCurve(Record):
         pooled = _Pool(measurements)
         points = tuple(pooled.point(budget) for budget in pooled.settings.budgets)
         vanilla = pooled.point(None)
+        # From the largest budget down, for as long as most answers still reason.
+        reasoned = takewhile(lambda point: point.bare < _HALF, reversed(points))
         return cls(
             strategy=pooled.settings.strategy,
             questions=len(pooled.measurements),
@@ -194,8 +197,10 @@ class ElasticityCurve(Record):
                 for point in points
                 if point.tokens < vanilla.tokens and point.accuracy >= vanilla.accuracy - KEPT_MARGIN
             ),
-            floor=_floor(points),
-            estimated=pooled.estimated(),
+            floor=min((point.budget or 0 for point in reasoned), default=None),
+            estimated=sum(
+                probe.usage.source == "estimated" for one in pooled.measurements for probe in one.probes
+            ),
         )
 
 
@@ -243,19 +248,8 @@ class _Pool:
         cheapest = self.tokens(budgets[0])
         for budget in budgets[1:]:
             tokens = self.tokens(budget)
+            # Pairwise, question by question: the means of two budgets differ by chance alone.
             if difference_interval(tokens, cheapest).low > 0:
                 return budget
             cheapest = min(cheapest, tokens, key=sum)
         return None
-
-    def estimated(self) -> int:
-        return sum(probe.usage.source == "estimated" for one in self.measurements for probe in one.probes)
-
-
-def _floor(points: Sequence[CurvePoint]) -> int | None:
-    floor = None
-    for point in reversed(points):
-        if point.bare >= _HALF:
-            break
-        floor = point.budget
-    return floor

@@ -112,13 +112,9 @@ def load_model(model: str, device: str) -> Any:
     """
     if not model.endswith(".gguf"):
         return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
+    config = GgufConfig(dequantize=True)
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar without a switch
-        unpacked = _loaded(
-            AutoModelForCausalLM,
-            model,
-            dtype=number_type(device),
-            quantization_config=GgufConfig(dequantize=True),
-        )
+        unpacked = _loaded(AutoModelForCausalLM, model, dtype=number_type(device), quantization_config=config)
     # The weights are plain now, but the model still claims to be quantized, and those are not trained.
     unpacked.hf_quantizer, unpacked.is_quantized = None, False
     return unpacked
@@ -315,17 +311,13 @@ def _rotated(weight: Any, heads: int) -> Any:
 
 
 def _copy_fields(reader: Any, writer: Any) -> None:
-    for name, field in _own_fields(reader):
+    for name, field in reader.fields.items():
+        # The writer makes these itself.
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
         kind = field.types[0]
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), kind, sub_type=inner)
-
-
-def _own_fields(reader: Any) -> Iterator[tuple[str, Any]]:
-    for name, field in reader.fields.items():
-        # The writer makes these itself.
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            yield name, field
 
 
 def _add(writer: Any, tensor: Any, change: Any) -> None:

@@ -101,9 +101,9 @@ def examples_of(
         example = _example(trace, labels, min_tokens, with_vanilla=with_vanilla)
         if example is None:
             continue
-        before = found.setdefault(question_key(trace.question), example)
-        if example.concise.tokens < before.concise.tokens:
-            found[question_key(trace.question)] = example
+        before = found.get(key := question_key(trace.question))
+        if before is None or example.concise.tokens < before.concise.tokens:
+            found[key] = example
     return tuple(found.values())
 
 
@@ -217,12 +217,10 @@ def reward_line(example: Example, prompt: list[dict[str, str]], question: Questi
 
 def rejected(example: Example, pairing: Pairing) -> list[Answer]:
     """Return what the concise answer is preferred to, by the pairing rule."""
-    others = []
-    if pairing in {"vanilla", "both"} and example.vanilla.text != example.concise.text:
-        others.append(example.vanilla)
-    if pairing in {"wrong", "both"} and example.wrong is not None:
-        others.append(example.wrong)
-    return [one for one in others if one.text]
+    others = {"vanilla": example.vanilla, "wrong": example.wrong}
+    found = [one for name, one in others.items() if one is not None and pairing in {name, "both"}]
+    # A pair of equal texts teaches nothing, and an empty one cannot be sent.
+    return [one for one in found if one.text not in {"", example.concise.text}]
 
 
 def _said(answer: Answer) -> list[dict[str, str]]:
