@@ -43,11 +43,7 @@ class Sampling(Record):
 
     def applied(self, call: ModelCall) -> ModelCall:
         """Return a call under these conditions."""
-        missing = {
-            name: value
-            for name, value in (("temperature", self.temperature), ("max_tokens", self.max_tokens))
-            if value is not None and getattr(call, name) is None
-        }
+        missing = {name: value for name, value in self if value is not None and getattr(call, name) is None}
         return call.model_copy(update=missing) if missing else call
 
 
@@ -128,14 +124,12 @@ def bench_jobs(
         DataError: The grader cannot read a reference answer.
         InvalidValueError: There are no methods, or two have the same label.
     """
+    if not methods:
+        raise InvalidValueError("a benchmark needs methods, got none")
     labels = [method.label for method in methods]
-    twins = sorted({label for label in labels if labels.count(label) > 1})
-    if not labels or twins:
-        raise InvalidValueError(
-            f"these methods are named twice: {', '.join(twins)}"
-            if twins
-            else "a benchmark needs methods, got none"
-        )
+    # A label is what tells answers apart in the report.
+    if twins := sorted({label for label in labels if labels.count(label) > 1}):
+        raise InvalidValueError(f"these methods are named twice: {', '.join(twins)}")
     preflight(dataset.questions, grader)
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
@@ -155,15 +149,10 @@ def bench_jobs(
         )
 
     return [
-        job(question, method)
+        job(question, methods[(number + turn) % len(methods)])
         for number, question in enumerate(dataset.questions)
-        for method in _rotated(methods, number)
+        for turn in range(len(methods))
     ]
-
-
-def _rotated(methods: Sequence[Method], by: int) -> list[Method]:
-    start = by % len(methods)
-    return [*methods[start:], *methods[:start]]
 
 
 def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> str:

@@ -143,11 +143,10 @@ def _differences(first: View, second: View) -> Iterator[str]:
         alone = [label for label in mine.labels if label not in theirs.labels]
         if alone:
             yield f"methods {words}: {', '.join(alone)}"
+    # A setup is a digest of these three and the method's settings: only now does a difference mean settings.
     if (one.model, one.sampling, one.grader) == (other.model, other.sampling, other.grader):
         setups = {entry.label: entry.setup for entry in one.methods}
-        changed = [
-            entry.label for entry in other.methods if setups.get(entry.label, entry.setup) != entry.setup
-        ]
+        changed = [one.label for one in other.methods if setups.get(one.label, one.setup) != one.setup]
         if changed:
             yield f"settings of {', '.join(changed)}"
 
@@ -195,31 +194,32 @@ def report_of(views: Sequence[View], *, margin: float = MARGIN, dataset: str | N
         compare_views(views[0], view, names=(names[0], name), margin=margin)
         for view, name in zip(views[1:], names[1:], strict=True)
     )
-    return Reported(
-        sections=tuple(_section(view, name, margin, dataset) for view, name in zip(views, names, strict=True)),
-        comparisons=tuple(one for one in compared if one is not None),
-    )
-
-
-def _section(view: View, name: str, margin: float, dataset: str | None) -> Section:
-    price = list_price(view.plan.model, view.plan.address)
-    summary = Summary.of(view, margin=margin, price=price)
-    return Section(
-        title=name,
-        conditions=sampling_words(view.plan),
-        view=view,
-        summary=summary,
-        rows=tuple(rows(summary)),
-        sentences=sentences(summary),
-        remarks=remarks(summary),
-        published=published_rows(summary, dataset),
-    )
+    sections = []
+    for view, name in zip(views, names, strict=True):
+        price = list_price(view.plan.model, view.plan.address)
+        summary = Summary.of(view, margin=margin, price=price)
+        section = Section(
+            title=name,
+            conditions=sampling_words(view.plan),
+            view=view,
+            summary=summary,
+            rows=tuple(rows(summary)),
+            sentences=sentences(summary),
+            remarks=remarks(summary),
+            published=published_rows(summary, dataset),
+        )
+        sections.append(section)
+    return Reported(sections=tuple(sections), comparisons=tuple(one for one in compared if one is not None))
 
 
 def dataset_of(source: str) -> str | None:
     """Return which published dataset a source's name speaks of, or None."""
     words = re.sub(r"[^a-z0-9]+", "-", source.lower())
-    return next((name for name in sorted(PUBLISHED, key=len, reverse=True) if _named(name, words)), None)
+    # The longest first: gsm8k-zero is not gsm8k.
+    for name in sorted(PUBLISHED, key=len, reverse=True):
+        if re.search(rf"(^|-){name}(-|$)", words) or name.replace("-", "") in words.split("-"):
+            return name
+    return None
 
 
 def published_rows(summary: Summary, dataset: str | None = None) -> tuple[PublishedRow, ...]:
@@ -250,17 +250,9 @@ def published_rows(summary: Summary, dataset: str | None = None) -> tuple[Publis
 
 
 def check_published(dataset: str) -> None:
-    """Check that the paper has a dataset.
-
-    Raises:
-        InvalidValueError: It has not.
-    """
+    """Raise InvalidValueError for a dataset that the paper does not have."""
     if dataset not in PUBLISHED:
         raise InvalidValueError(f"the paper has no dataset {dataset!r}; it has: {', '.join(PUBLISHED)}")
-
-
-def _named(name: str, words: str) -> bool:
-    return re.search(rf"(^|-){name}(-|$)", words) is not None or name.replace("-", "") in words.split("-")
 
 
 def published_cells(rows: Sequence[PublishedRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

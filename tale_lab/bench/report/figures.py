@@ -45,7 +45,7 @@ Measure: TypeAlias = Literal["output", "total", "cost"]
 Price: TypeAlias = "Callable[[Usage], float]"
 """The price of a call in US dollars, by its tokens."""
 
-_ENOUGH = 0.5
+_ENOUGH = 0.5  # one method that barely began must not shrink the questions that all are compared on
 
 
 def list_price(model: str, address: str) -> Price | None:
@@ -121,17 +121,12 @@ class Comparison(Record):
         if not both:
             return None
         mine, others = [method[one] for one in both], [baseline[one] for one in both]
-        pairs = list(zip(mine, others, strict=True))
-        gained = sum(one.correct and not other.correct for one, other in pairs)
-        lost = sum(other.correct and not one.correct for one, other in pairs)
-        spent = sum(one.net_tokens for one in others)
+        gained = sum(one.correct > other.correct for one, other in zip(mine, others, strict=True))
+        lost = sum(one.correct < other.correct for one, other in zip(mine, others, strict=True))
+        nets, baseline_nets = [one.net_tokens for one in mine], [one.net_tokens for one in others]
+        spent, prompts = sum(baseline_nets), sum(one.input_tokens for one in others)
         answers = sum(one.output_tokens("reason") for one in mine)
-        ratio = (
-            ratio_interval([one.net_tokens for one in mine], [one.net_tokens for one in others])
-            if spent and bootstrap
-            else None
-        )
-        prompts = sum(one.input_tokens for one in others)
+        ratio = ratio_interval(nets, baseline_nets) if spent and bootstrap else None
         return cls(
             baseline=name,
             questions=len(both),
@@ -141,7 +136,7 @@ class Comparison(Record):
             accuracy_change=(gained - lost) / len(both),
             accuracy_interval=paired_share_interval(gained, lost, len(both)),
             saved_answer=1 - answers / spent if spent else None,
-            saved=1 - sum(one.net_tokens for one in mine) / spent if spent else None,
+            saved=1 - sum(nets) / spent if spent else None,
             saved_interval=None if ratio is None else Interval(low=1 - ratio.high, high=1 - ratio.low),
             input_ratio=sum(one.input_tokens for one in mine) / prompts if prompts else None,
             estimated=any(one.estimated for one in (*mine, *others)),
@@ -171,35 +166,6 @@ class Point(Record):
     best_accuracy: float
     best_spend: float
 
-    @classmethod
-    def of(cls, label: str, spends: Sequence[float], correct: int) -> Point:
-        """Return the point of one method by itself."""
-        spend, accuracy = fmean(spends), correct / len(spends)
-        return cls(
-            label=label,
-            spend=spend,
-            spend_interval=mean_interval(spends),
-            accuracy=accuracy,
-            accuracy_interval=wilson_interval(correct, len(spends)),
-            efficient=True,
-            best=label,
-            best_accuracy=accuracy,
-            best_spend=spend,
-        )
-
-    def rivalled(self, points: Iterable[Point]) -> Point:
-        """Return this point among others, itself among them."""
-        affordable = (one for one in points if one.spend <= self.spend)
-        best = max(affordable, key=lambda one: (one.accuracy, -one.spend, one is self))
-        return self.model_copy(
-            update={
-                "efficient": best is self,
-                "best": best.label,
-                "best_accuracy": best.accuracy,
-                "best_spend": best.spend,
-            }
-        )
-
 
 class Spending(Record):
     """Every method on the questions that all of them answered, by mean spend."""
@@ -227,16 +193,33 @@ class Spending(Record):
         common = sorted(set.intersection(*(set(mine) for mine in enough.values()))) if enough else []
         if not common:
             return None
-        points = [
-            Point.of(label, [spend(mine[one]) for one in common], sum(mine[one].correct for one in common))
-            for label, mine in enough.items()
-        ]
+        spends = {label: [spend(mine[one]) for one in common] for label, mine in enough.items()}
+        right = {label: sum(mine[one].correct for one in common) for label, mine in enough.items()}
+        means = {label: (fmean(spends[label]), right[label] / len(common)) for label in enough}
+
+        def point(label: str) -> Point:
+            mine, accuracy = means[label]
+            # Of methods as accurate for as much, a method is beaten by none: it stands for itself.
+            best = max(
+                (other for other, (mean, _) in means.items() if mean <= mine),
+                key=lambda other: (means[other][1], -means[other][0], other == label),
+            )
+            return Point(
+                label=label,
+                spend=mine,
+                spend_interval=mean_interval(spends[label]),
+                accuracy=accuracy,
+                accuracy_interval=wilson_interval(right[label], len(common)),
+                efficient=best == label,
+                best=best,
+                best_accuracy=means[best][1],
+                best_spend=means[best][0],
+            )
+
         return cls(
             measure=measure,
             questions=len(common),
-            points=tuple(
-                one.rivalled(points) for one in sorted(points, key=lambda one: (one.spend, one.accuracy))
-            ),
+            points=tuple(map(point, sorted(means, key=lambda label: means[label]))),
             left_out=tuple(label for label in answers if label not in enough),
         )
 
@@ -424,7 +407,6 @@ def _latency(attempts: Sequence[Attempt]) -> tuple[float | None, float | None]:
     seconds = [one.seconds for one in attempts if one.seconds is not None]
     if not seconds:
         return None, None
-    if len(seconds) == 1:
-        return seconds[0], seconds[0]
-    marks = quantiles(seconds, n=20, method="inclusive")
+    # Quantiles need two values; of one answer, every quantile is itself.
+    marks = quantiles(seconds if seconds[1:] else seconds * 2, n=20, method="inclusive")
     return marks[9], marks[18]

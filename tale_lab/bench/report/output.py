@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from tale_lab.bench.benchmark import Attempt
     from tale_lab.bench.report.assembly import Reported, Section
-    from tale_lab.bench.report.figures import MethodSummary, Point, Spending
+    from tale_lab.bench.report.figures import Spending
 
 _ASSETS = Path(__file__).parent / "assets"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -147,7 +148,6 @@ def _section(section: Section) -> dict[str, Any]:
     columns = shown_columns(section.rows)
     header, rows = published_cells(section.published)
     items, left_out = _items(section)
-    by_label = {one.label: one for one in section.summary.methods}
     return {
         "title": section.title,
         "conditions": f"{section.summary.questions} questions; {section.conditions}",
@@ -157,45 +157,38 @@ def _section(section: Section) -> dict[str, Any]:
         "sentences": section.sentences,
         "remarks": section.remarks,
         "published": {"header": header, "rows": rows},
-        "spending": [_spending(spending, by_label) for spending in section.summary.spending],
+        "spending": [_spending(spending) for spending in section.summary.spending],
         "methods": [
-            {
-                "label": one.label,
-                "tokens": _thinned([a.net_tokens for a in section.view.of(one.label).values()]),
-            }
-            for one in section.summary.methods
+            {"label": label, "tokens": _thinned([one.net_tokens for one in section.view.of(label).values()])}
+            for label in (one.label for one in section.summary.methods)
         ],
         "items": items,
         "left_out": left_out,
     }
 
 
-def _spending(spending: Spending, methods: Mapping[str, MethodSummary]) -> dict[str, Any]:
-    return {
-        "unit": MEASURES[spending.measure],
-        "lines": spending_lines(spending),
-        "points": [_point(point, spending) for point in spending.points if point.label in methods],
-    }
-
-
-def _point(point: Point, spending: Spending) -> dict[str, Any]:
-    return {
-        "label": point.label,
-        "spend": point.spend,
-        "spend_low": point.spend_interval.low,
-        "spend_high": point.spend_interval.high,
-        "spend_text": f"{amount(point.spend, spending.measure)} {MEASURES[spending.measure]}",
-        "accuracy": point.accuracy,
-        "low": point.accuracy_interval.low,
-        "high": point.accuracy_interval.high,
-        "efficient": point.efficient,
-    }
+def _spending(spending: Spending) -> dict[str, Any]:
+    unit = MEASURES[spending.measure]
+    points = [
+        {
+            "label": point.label,
+            "spend": point.spend,
+            "spend_low": point.spend_interval.low,
+            "spend_high": point.spend_interval.high,
+            "spend_text": f"{amount(point.spend, spending.measure)} {unit}",
+            "accuracy": point.accuracy,
+            "low": point.accuracy_interval.low,
+            "high": point.accuracy_interval.high,
+            "efficient": point.efficient,
+        }
+        for point in spending.points
+    ]
+    return {"unit": unit, "lines": spending_lines(spending), "points": points}
 
 
 def _thinned(values: Sequence[int]) -> Sequence[int]:
     """Return so many values that a plot can show them: every n-th of the sorted ones."""
-    step = -(-len(values) // _MOST_TOKENS)
-    return sorted(values)[:: max(1, step)]
+    return sorted(values)[:: max(1, math.ceil(len(values) / _MOST_TOKENS))]
 
 
 def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
@@ -218,20 +211,21 @@ def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
 
 
 def _item(question: str, attempts: Sequence[Attempt], errors: Mapping[str, str]) -> dict[str, Any]:
+    # Only answers carry the texts; a failure knows no more than the question's id.
     text, reference = f"question {question}, which no method has answered yet", "known with the first answer"
-    for attempt in attempts[:1]:
-        text, reference = attempt.question, attempt.reference
+    if attempts:
+        text, reference = attempts[0].question, attempts[0].reference
     failed = {label: {"verdict": "error", "text": error, "facts": ""} for label, error in errors.items()}
     return {
         "id": question,
         "question": text,
         "reference": reference,
-        "answers": {**{one.method: _answer(one) for one in attempts}, **failed},
+        "answers": {
+            one.method: {"verdict": one.verdict, "text": one.text, "facts": " · ".join(_facts(one))}
+            for one in attempts
+        }
+        | failed,
     }
-
-
-def _answer(attempt: Attempt) -> dict[str, str]:
-    return {"verdict": attempt.verdict, "text": attempt.text, "facts": " · ".join(_facts(attempt))}
 
 
 def _facts(attempt: Attempt) -> Iterable[str]:
