@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 KIND = "attempt"
 """The kind under which a store keeps the results of a benchmark."""
 
-_SETUP_DIGITS = 24
+_SETUP_DIGITS = 24  # a prefix of every key, so it need not be a whole digest
+# A judge is no part of answering; a reference is another method's call, counted there.
 _UNCOUNTED = frozenset({"judge", "reference"})
 
 
@@ -130,7 +131,7 @@ def bench_jobs(
     # A label is what tells answers apart in the report.
     if twins := sorted({label for label in labels if labels.count(label) > 1}):
         raise InvalidValueError(f"these methods are named twice: {', '.join(twins)}")
-    preflight(dataset.questions, grader)
+    preflight(dataset.questions, grader)  # before any call: what cannot be graded is not worth asking
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
     setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}
@@ -194,6 +195,7 @@ def attempt(
             calls.append(usage_event(call, reply))
 
     said = yield from observed(adjusted(method.answer(question.question), sampling.applied), note)
+    # An empty answer may be a refusal or a cut before the first word: the last reply says which.
     if not said.text.strip() and replies:
         answer_text(replies[-1].model_copy(update={"text": said.text}))
     verdict = yield from graded(grade, said.text)

@@ -211,6 +211,7 @@ class _Pool:
         self.measurements = list(measurements)
         if not self.measurements:
             raise InvalidValueError("a curve needs at least one measured question, got none")
+        # Points of different grids rest on different questions, and would not be one curve.
         ways = {measurement.settings for measurement in self.measurements}
         if len(ways) > 1:
             raise InvalidValueError(
@@ -237,6 +238,7 @@ class _Pool:
             tokens=fmean(tokens),
             tokens_interval=mean_interval(tokens),
             accuracy=fmean(shares),
+            # Sums of shares may exceed their number by rounding.
             accuracy_interval=wilson_interval(min(math.fsum(shares), len(shares)), len(shares)),
             bare=fmean(probe.usage.output_tokens < BARE_SHARE * vanilla for probe, vanilla in probes),
             truncated=fmean(probe.finish_reason == "length" for probe, _ in probes),

@@ -11,7 +11,7 @@ _OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
 
 def vote(text: str, question: str = "") -> str | None:
     """Return what an answer says, the same for answers that agree; None where it cannot be read."""
-    if _OPTIONS.search(question):
+    if _OPTIONS.search(question):  # a number in such an answer belongs to an option's text
         return read_choice(text)
     marked = marked_answer(text)
     number = read_number(text if marked is None else marked)

@@ -99,7 +99,7 @@ def load_tokenizer(model: str) -> Any:
             f"{model!r} has no chat template, so it is not a chat model: train its instruct version, or put a "
             "chat_template.jinja into its folder"
         )
-    if tokenizer.pad_token is None:
+    if tokenizer.pad_token is None:  # batches of texts of different lengths need one
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -164,12 +164,13 @@ class Memory(Record):
 def memory(model: str, settings: TrainingSettings, *, longest: int, device: str) -> Memory:
     """Estimate the memory of a training without loading the model."""
     config = _text_config(model)
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes without weights
         empty = AutoModelForCausalLM.from_config(_config(model))
     size = torch.finfo(number_type(device)).bits // 8
     parameters = sum(one.numel() for one in empty.parameters())
     layers = [one for one in empty.modules() if isinstance(one, torch.nn.Linear)]
     adapter = settings.rank * sum(one.in_features + one.out_features for one in layers)
+    # dpo holds the preferred and the rejected answer of each example.
     texts = settings.micro_batch * (2 if settings.method == "dpo" else 1)
     per_layer = config.hidden_size * _ACTIVATIONS * size // 2
     # With checkpointing only the border of each layer is kept, and one layer is done again at a time.
@@ -236,7 +237,7 @@ def merge(model: str, folder: Path) -> Path:
     reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
     names = None if reader is None else _tensor_names(reader)
     with quiet():
-        base = load_model(model, "cpu")
+        base = load_model(model, "cpu")  # in float32: bfloat16 would round small changes away
         trained = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
     if reader is not None:
         written = folder / "merged.gguf"

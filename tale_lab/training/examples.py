@@ -139,6 +139,7 @@ def _example(
         concise = _shortest([probe for probe in right if probe.budget is None], min_tokens)
     if concise is None:
         return None
+    # No longer than the right one: otherwise training could prefer it for its length alone.
     short = [probe for probe in wrong if probe.text.strip() and _tokens(probe) <= _tokens(concise)]
     return Example(
         question=trace.question,
@@ -156,6 +157,7 @@ def _judged(probes: Sequence[Probe], labels: Labels) -> tuple[list[Probe], list[
     """Split answers into right and wrong ones; nothing is wrong where no majority says what is right."""
     if labels == "graded":
         return [one for one in probes if one.correct], [one for one in probes if not one.correct]
+    # A majority over all budgets: one budget alone has too few samples.
     agreed = agreed_answer(probe.text for probe in probes)
     if agreed is None:
         return [], []

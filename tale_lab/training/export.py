@@ -147,6 +147,7 @@ def side_of(question: str, *, seed: int, test_share: float) -> Side:
         >>> [side_of(f"{n} + 1?", seed=1024, test_share=0.5) for n in range(4)]
         ['test', 'test', 'test', 'train']
     """
+    # Not drawn at random: a later export with more questions must not move one to the other side.
     digest = hashlib.sha256(f"{seed}\0{question_key(question)}".encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
 
@@ -192,7 +193,7 @@ def export_run(
     asked = {question_key(one.question): one for one in known}
     lines = _lines(examples, strategy, settings, asked)
     facts = _facts(store, traces, examples, lines, settings)
-    _check(lines, settings)
+    _check(lines, settings)  # before anything is written
     _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
     return facts
 
@@ -316,6 +317,7 @@ def _write(
                 (folder / name).write_text(text, encoding="utf-8")
             else:
                 (folder / name).unlink(missing_ok=True)  # of an earlier export
+        # Last: a folder without it is no export, so a write that was cut short is not trained on.
         (folder / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as exc:
         raise InvalidValueError(f"cannot write to {str(folder)!r}: {exc.strerror}") from exc

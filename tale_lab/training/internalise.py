@@ -71,7 +71,7 @@ def internalise(
     """
     settings = TrainingSettings.of("sft") if settings is None else settings
     facts, train, test = read_export(data)
-    _check_data(settings, facts, train)
+    _check_data(settings, facts, train)  # before torch, which takes seconds to import
     work = _heavy()
     folder = Path(out)
     training = _resumed(
@@ -87,7 +87,7 @@ def internalise(
     )
     if not training.finished:
         folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, training)
+        _save(folder, training)  # first, so that a training that is stopped can be resumed
         began = time.monotonic()
         ran = work.train(
             model, train, test, folder, settings, device=device, check_memory=check_memory, tell=tell, show=show

@@ -76,6 +76,7 @@ class TrainingSettings(Record):
         """
         named = {name: value for name, value in changes.items() if value is not None}
         if "batch" in named:
+            # The largest that divides the batch: the result depends on the batch alone.
             named.setdefault("micro_batch", math.gcd(named["batch"], _MICRO_BATCH))
         return cls(**{"method": method, **_PAPER[method], **named})
 

@@ -44,12 +44,12 @@ def evidence(
         InvalidValueError: No question was answered by both, or vanilla took no tokens.
         MissingExtraError: scipy is not installed.
     """
-    both = [question for question in answers if question in baseline]
     compared = Comparison.of(answers, baseline, name="vanilla")
     if compared is None or compared.saved is None or compared.saved_interval is None:
         raise InvalidValueError(f"no question of {data} has an answer with and without the calibration")
     saved = compared.saved_interval
-    mine, others = [answers[one] for one in both], [baseline[one] for one in both]
+    mine = [one for question, one in answers.items() if question in baseline]
+    others = [one for question, one in baseline.items() if question in answers]
     found = Evidence(
         data=data,
         questions=compared.questions,
@@ -72,20 +72,18 @@ def package_version() -> str:
 
 def _commit() -> str:
     """Return the commit of a checkout that this package is used from; empty for an installed package."""
-    here = Path(__file__).parent
     git = shutil.which("git")
     if git is None:
         return ""
     # Only a checkout that holds this very file: a virtual environment may be inside another repository.
-    known = subprocess.run(  # noqa: S603  # no shell, nothing from outside
-        [git, "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=False
+    commands = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "--short", "HEAD"])
+    known, head = (
+        subprocess.run(  # noqa: S603  # no shell, nothing from outside
+            [git, *command], cwd=Path(__file__).parent, capture_output=True, check=False, text=True
+        )
+        for command in commands
     )
-    if known.returncode:
-        return ""
-    head = subprocess.run(  # noqa: S603
-        [git, "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, check=False, text=True
-    )
-    return head.stdout.strip()
+    return "" if known.returncode else head.stdout.strip()
 
 
 def _curve(race: Race) -> list[CalibrationPoint]:
@@ -96,6 +94,7 @@ def _curve(race: Race) -> list[CalibrationPoint]:
         for one in race.standings
         if one.candidate.budget is not None
         and (one.candidate.strategy, one.candidate.exemplars) == (chosen.strategy, chosen.exemplars)
+        # Callers choose from the curve by price: a budget that breaks answers must not be on it.
         and one.comparison.accuracy_change >= -race.margin
     ]
     return [*sorted(points, key=lambda point: point.budget or 0), _point(None, race.baseline)]

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     """Called with labels and three numbers ``asked``, ``judged``, ``stop``: has the candidates answer questions
     ``[asked:stop]``, and compares them with the baseline on ``[judged:stop]``."""
 
-_FEWEST_QUESTIONS = 8
+_FEWEST_QUESTIONS = 8  # fewer tell nothing, not even what a candidate costs
 _FIRST_SHARE = 30
 _FINALISTS = 2
-_POWER = 0.8
+_POWER = 0.8  # the usual one: in 4 of 5 cases
 
 
 class RaceSettings(Record):
@@ -75,7 +75,7 @@ class RaceSettings(Record):
         """Return (candidates, questions answered so far) of each round, the last one with all questions."""
         field, plan = len(self.candidates), []
         answered = self.first or max(_FEWEST_QUESTIONS, questions // _FIRST_SHARE)
-        screening = questions // 2
+        screening = questions // 2  # the other half judges the last two on questions that did not pick them
         while field > _FINALISTS and screening:
             plan.append((field, min(answered, screening)))
             field = _FINALISTS if answered >= screening else max(_FINALISTS, math.ceil(field / 2))
@@ -91,6 +91,7 @@ class RaceSettings(Record):
         return self._bound(questions, [one.most_calls for one in self.candidates])
 
     def _bound(self, questions: int, each: Sequence[int]) -> int:
+        # Nobody knows yet who will stay: at worst the dearest do.
         dearest = sorted(each, reverse=True)
         total, before = questions, 0
         for field, answered in self.rounds(questions):
@@ -207,11 +208,19 @@ def run_race(
             )
         return _compared(labels, answers, ids)
 
+    # The rule sees comparisons alone, so that it can be tested on simulated ones.
     decision = decide(list(field), settings.rounds(len(dataset)), compare, settings.margin)
-    standings = [
-        _standing(field[label], answers, one, dropped_in_round=decision.dropped.get(label))
-        for label, one in _compared(list(field), answers).items()
-    ]
+    standings = []
+    for label, one in _compared(list(field), answers).items():
+        both = [question for question in answers[label] if question in answers[baseline.label]]
+        standing = Standing(
+            candidate=field[label],
+            comparison=one,
+            answers=tuple(answers[label][question] for question in both),
+            baseline=tuple(answers[baseline.label][question] for question in both),
+            dropped_in_round=decision.dropped.get(label),
+        )
+        standings.append(standing)
     return Race(
         chosen=BASELINE if decision.chosen is None else field[decision.chosen],
         decision=decision,
@@ -237,6 +246,7 @@ def decide(
 
 def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> list[str]:
     """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest."""
+    # Who saves nothing has no place in a race for savings, unless nobody saves anything yet.
     by_cost = sorted(field, key=lambda label: -(field[label].saved or 0))
     saving = [label for label in by_cost if (field[label].saved or 0) > 0] or by_cost
     cheapest = [label for label in saving if field[label].no_worse(margin) != "no"]
@@ -270,31 +280,8 @@ def _compared(
     labels: Sequence[str], answers: Mapping[str, Mapping[str, Attempt]], ids: Collection[str] | None = None
 ) -> dict[str, Comparison]:
     """Compare candidates with the baseline, on some of the questions or all."""
-
-    def of(label: str) -> dict[str, Attempt]:
-        return {key: one for key, one in answers[label].items() if ids is None or key in ids}
-
+    name = BASELINE.label
+    baseline = {key: one for key, one in answers[name].items() if ids is None or key in ids}
     # The token interval is a bootstrap: slow, and no rule here looks at it.
-    baseline = of(BASELINE.label)
-    found = {
-        label: Comparison.of(of(label), baseline, name=BASELINE.label, bootstrap=False) for label in labels
-    }
-    return {label: one for label, one in found.items() if one is not None}
-
-
-def _standing(
-    candidate: Candidate,
-    answers: Mapping[str, Mapping[str, Attempt]],
-    comparison: Comparison,
-    *,
-    dropped_in_round: int | None,
-) -> Standing:
-    mine, others = answers[candidate.label], answers[BASELINE.label]
-    both = [question for question in mine if question in others]
-    return Standing(
-        candidate=candidate,
-        comparison=comparison,
-        answers=tuple(mine[one] for one in both),
-        baseline=tuple(others[one] for one in both),
-        dropped_in_round=dropped_in_round,
-    )
+    found = ((label, Comparison.of(answers[label], baseline, name=name, bootstrap=False)) for label in labels)
+    return {label: one for label, one in found if one is not None}

@@ -12,7 +12,7 @@ from tale_lab.bench.methods.base import (
     register_method,
 )
 from tale_lab.bench.methods.tale import TaleAsPublished, TaleCalibrated, Vanilla
-from tale_lab.bench.methods.worded import Concise, Effort, EffortHigh, EffortLow, EffortMedium, EffortNone
+from tale_lab.bench.methods.worded import Concise, EffortHigh, EffortLow, EffortMedium, EffortNone
 from tale_lab.bench.methods.consistency import SelfConsistency
 # isort: on
 
@@ -22,7 +22,6 @@ for _level in (EffortNone, EffortLow, EffortMedium, EffortHigh):
 __all__ = [
     "Concise",
     "Conditions",
-    "Effort",
     "Method",
     "Said",
     "SelfConsistency",

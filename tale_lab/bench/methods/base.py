@@ -211,6 +211,7 @@ def _imported(name: str) -> type[Method]:
         ) from exc
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InvalidValueError(f"{name!r} is no subclass of tale_lab.bench.methods.Method: {found!r}")
+    # Reports quote both.
     unsaid = [attribute for attribute in ("name", "source") if not hasattr(found, attribute)]
     if unsaid:
         raise InvalidValueError(

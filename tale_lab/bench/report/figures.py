@@ -61,7 +61,7 @@ def list_price(model: str, address: str) -> Price | None:
     Raises:
         MissingExtraError: genai-prices is not installed.
     """
-    if not address:
+    if not address:  # without it, a local model would be billed at the price of its namesake
         return None
     try:
         from genai_prices import Usage as Tokens  # noqa: PLC0415  # slow to import
@@ -393,6 +393,7 @@ def _spending(answers: Mapping[str, Mapping[str, Attempt]], price: Price | None)
         "total": lambda one: one.net_tokens + one.input_tokens,
     }
     if price is not None:
+        # Input and output have different prices, so cost may order the methods differently.
         ways["cost"] = lambda one: cost_of(one, price)
     found = (Spending.of(answers, measure=measure, spend=spend) for measure, spend in ways.items())
     return tuple(one for one in found if one is not None)
@@ -400,6 +401,7 @@ def _spending(answers: Mapping[str, Mapping[str, Attempt]], price: Price | None)
 
 def _thinking(attempts: Sequence[Attempt]) -> float | None:
     counts = [call.usage.reasoning_tokens for one in attempts for call in one.calls]
+    # One unknown count makes the mean unknown: None is not 0.
     return None if None in counts else sum(count or 0 for count in counts) / len(attempts)
 
 

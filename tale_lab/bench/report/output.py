@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent / "assets"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_MOST_TEXT = 20_000_000
-_MOST_TOKENS = 5_000
+_MOST_TEXT = 20_000_000  # characters; browsers open larger pages slowly or not at all
+_MOST_TOKENS = 5_000  # values of one method; a plot shows no more
 # None of these can end a script element or start another one.
 _ESCAPES = {mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
@@ -103,6 +103,7 @@ def write_page(path: str | Path, reported: Reported) -> None:
         MissingExtraError: plotly is not installed.
         StoreError: The file cannot be written.
     """
+    # Answers may hold half of a surrogate pair, which cannot be encoded.
     replace_file(path, to_page(reported).encode("utf-8", "replace"))
 
 
@@ -123,6 +124,7 @@ def to_page(reported: Reported) -> str:
         "plotly": get_plotlyjs(),
         "data": embedded(page_data(reported)),
     }
+    # In one pass: what one part holds is never taken for the place of another.
     return _PLACE.sub(lambda found: parts[found[1]], _asset("page.html"))
 
 

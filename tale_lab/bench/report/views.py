@@ -140,6 +140,7 @@ def read_views(store: Store) -> tuple[View, ...]:
     found = tuple(_plans(store).values())
     if not found:
         raise DataError(f"{store.path} holds no benchmark; make one with: tale bench DATA --out {store.path}")
+    # A trial run on the first questions is in the larger benchmark already.
     whole = [one for one in found if not any(other.contains(one) for other in found if other is not one)]
     return _views(store, whole)
 
