@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tale_core.errors import InvalidValueError
-from tale_core.events import ElasticityEvent, UsageEvent
+from tale_core.events import ElasticityEvent, UsageEvent  # noqa: TC001  # pydantic reads them
 from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
-from tale_core.types import ModelReply, Record, Role, Verdict
+from tale_core.types import ModelReply, Record, Role
 from tale_lab.bench.methods.base import FIRST_NAMES, MethodName
-from tale_lab.questions.graders import grader_name, preflight
+from tale_lab.questions.graders import GradedAnswer, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.accounts import usage_event
 from tale_lab.runs.runner import Graded, Job
@@ -48,24 +48,18 @@ class Sampling(Record):
         return call.model_copy(update=missing) if missing else call
 
 
-class Attempt(Record):
+class Attempt(GradedAnswer):
     """One method's answer to one question, with everything that it took.
 
     `Probe`, in the search of the core, is less: one call under one budget, of which a search makes many.
     """
 
     method: MethodName
-    question_id: str
-    """Identifies the question within its data."""
     question: str
-    reference: str
-    """The answer that is known to be right."""
     data: str
     """Names the questions."""
     setup: str = ""
     """A digest of model, method, sampling and grader; see `setup_of`."""
-    verdict: Verdict
-    text: str
     calls: tuple[UsageEvent, ...]
     """Every call that counts towards the method's cost, in order."""
     events: tuple[ElasticityEvent, ...] = ()

@@ -175,12 +175,7 @@ class ElasticityCurve(Record):
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> ElasticityCurve:
-        """Pool measurements of different questions on the same grid.
-
-        Raises:
-            InvalidValueError: There is none, or they were measured in different ways.
-            MissingExtraError: scipy is not installed.
-        """
+        """Pool measurements of different questions on the same grid."""
         pooled = _Pool(measurements)
         points = tuple(pooled.point(budget) for budget in pooled.settings.budgets)
         vanilla = pooled.point(None)

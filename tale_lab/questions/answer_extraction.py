@@ -1,4 +1,4 @@
-"""From a model's prose to the answer it gives: the marked answer, the number, the letter.
+"""From a model's prose to the answer it gives: the marked answer, the number, the letter, the vote.
 
 Nothing here raises: a text that holds no answer reads as None.
 """
@@ -491,3 +491,17 @@ def _power(base: int, exponent: str) -> Fraction:
 
 
 _MOST_POWER_DIGITS = 400  # 9^9^9 would take the memory of the machine
+
+
+_OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
+
+
+def vote(text: str, question: str = "") -> str | None:
+    """Return what an answer says, the same for answers that agree; None where it cannot be read."""
+    if _OPTIONS.search(question):  # a number in such an answer belongs to an option's text
+        return read_choice(text)
+    marked = marked_answer(text)
+    number = read_number(text if marked is None else marked)
+    if number is not None:
+        return f"{number.value}{'%' * number.percent}"
+    return " ".join((marked or "").casefold().split()).strip(" .*$`!") or None

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from tale_core.errors import DataError, GraderError, InvalidValueError
 from tale_core.parsing import strip_thinking
@@ -420,24 +420,15 @@ def preflight(questions: Iterable[Question], grader: str | Grader = "auto") -> t
     return readings
 
 
-class Graded(Protocol):
-    """What `audit` needs of a graded answer, such as an attempt of a benchmark."""
+class GradedAnswer(Record):
+    """An answer and how it was graded: what `audit` looks at."""
 
-    @property
-    def question_id(self) -> str:
-        """Identifies the question."""
-
-    @property
-    def reference(self) -> str:
-        """The answer that is known to be right."""
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """How it was graded."""
+    question_id: str
+    """Identifies the question within its data."""
+    reference: str
+    """The answer that is known to be right."""
+    verdict: Verdict
+    text: str
 
 
 class Doubtful(Record):
@@ -451,7 +442,7 @@ class Doubtful(Record):
     why: str
 
 
-def audit(answers: Iterable[Graded]) -> Iterator[Doubtful]:
+def audit(answers: Iterable[GradedAnswer]) -> Iterator[Doubtful]:
     """Yield the verdicts that a person should look at: unreadable answers, and close calls.
 
     Args:
@@ -473,7 +464,7 @@ def audit(answers: Iterable[Graded]) -> Iterator[Doubtful]:
 _SHOWN = 120
 
 
-def _doubt(one: Graded, given: str) -> str:
+def _doubt(one: GradedAnswer, given: str) -> str:
     if one.verdict == "unreadable":
         return "no answer was read"
     reference = _normalized(one.reference)

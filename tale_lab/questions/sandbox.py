@@ -94,11 +94,7 @@ def is_too_large(text: str) -> bool:
 
 
 def require(kind: Kind) -> None:
-    """Make sure that the package of a kind of grader is installed, without importing it.
-
-    Raises:
-        MissingExtraError: It is not.
-    """
+    """Make sure that the package of a kind of grader is installed, without importing it."""
     package = _PACKAGES[kind]
     try:
         found = importlib.util.find_spec(package)  # importing takes seconds, and belongs in the process

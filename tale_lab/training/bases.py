@@ -50,11 +50,7 @@ def source(model: str) -> dict[str, str]:
 
 
 def digest(model: str) -> str:
-    """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-    """
+    """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder."""
     path = Path(model)
     if path.is_file():
         return file_digest(path)
@@ -62,11 +58,7 @@ def digest(model: str) -> str:
 
 
 def choose_device(wanted: str | None) -> str:
-    """Return the device to train on.
-
-    Raises:
-        InvalidValueError: This machine has no such device.
-    """
+    """Return the device to train on."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted is None:
         return next(name for name, is_there in there.items() if is_there)
@@ -87,12 +79,7 @@ def number_type(device: str) -> Any:
 
 
 def load_tokenizer(model: str) -> Any:
-    """Return the tokenizer of a chat model.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-        TrainingError: It has no chat template.
-    """
+    """Return the tokenizer of a chat model."""
     tokenizer = _loaded(AutoTokenizer, model)
     if not tokenizer.chat_template:
         raise TrainingError(
@@ -105,11 +92,7 @@ def load_tokenizer(model: str) -> Any:
 
 
 def load_model(model: str, device: str) -> Any:
-    """Load the weights in the dtype that the device trains in.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-    """
+    """Load the weights in the dtype that the device trains in."""
     if not model.endswith(".gguf"):
         return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
     config = GgufConfig(dequantize=True)
@@ -121,12 +104,7 @@ def load_model(model: str, device: str) -> Any:
 
 
 def context_of(model: str, settings: TrainingSettings) -> int:
-    """Return the longest text that the model is trained on, in tokens.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-        InvalidValueError: The model's own context is shorter than the one asked for.
-    """
+    """Return the longest text that the model is trained on, in tokens."""
     own = int(getattr(_text_config(model), "max_position_embeddings", 0) or 0)
     if settings.context is None:
         return own or 2048
@@ -230,9 +208,6 @@ def merge(model: str, folder: Path) -> Path:
 
     Returns:
         ``merged.gguf`` for a GGUF file, otherwise the folder ``merged``.
-
-    Raises:
-        TrainingError: The gguf package does not know the architecture of the GGUF file.
     """
     reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
     names = None if reader is None else _tensor_names(reader)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import CountSource, Record
-from tale_lab.questions.votes import vote
+from tale_lab.questions.answer_extraction import vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -38,12 +38,7 @@ def make_calibration(race: Race, tuned_on: Dataset, *, model: str, model_digest:
 def evidence(
     answers: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, data: str
 ) -> tuple[Evidence, Comparison]:
-    """Return what questions that were not used to choose say about a calibration.
-
-    Raises:
-        InvalidValueError: No question was answered by both, or vanilla took no tokens.
-        MissingExtraError: scipy is not installed.
-    """
+    """Return what questions that were not used to choose say about a calibration."""
     compared = Comparison.of(answers, baseline, name="vanilla")
     if compared is None or compared.saved is None or compared.saved_interval is None:
         raise InvalidValueError(f"no question of {data} has an answer with and without the calibration")

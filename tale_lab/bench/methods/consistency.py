@@ -13,7 +13,7 @@ from tale_core.tokens import usage_of
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
 from tale_lab.bench.methods.tale import Vanilla, asking_facts, estimates
-from tale_lab.questions.votes import vote
+from tale_lab.questions.answer_extraction import vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

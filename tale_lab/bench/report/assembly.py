@@ -223,11 +223,7 @@ def dataset_of(source: str) -> str | None:
 
 
 def published_rows(summary: Summary, dataset: str | None = None) -> tuple[PublishedRow, ...]:
-    """Return the paper's line of a dataset, and this benchmark's under it; nothing for other datasets.
-
-    Raises:
-        InvalidValueError: The paper has no such dataset.
-    """
+    """Return the paper's line of a dataset, and this benchmark's under it; nothing for other datasets."""
     if dataset is not None:
         check_published(dataset)
     name = dataset or dataset_of(summary.data)

@@ -334,12 +334,7 @@ class Summary(Record):
 
     @classmethod
     def of(cls, view: View, *, margin: float = MARGIN, price: Price | None = None) -> Summary:
-        """Summarise a benchmark.
-
-        Raises:
-            InvalidValueError: The margin is not a share.
-            MissingExtraError: numpy is not installed.
-        """
+        """Summarise a benchmark."""
         if not 0 <= margin < 1:
             raise InvalidValueError(f"a margin is a share from 0 to below 1, such as {MARGIN}, got {margin}")
         answers = {label: view.of(label) for label in view.labels}

@@ -108,11 +108,7 @@ def write_page(path: str | Path, reported: Reported) -> None:
 
 
 def to_page(reported: Reported) -> str:
-    """Return a report as the text of a page.
-
-    Raises:
-        MissingExtraError: plotly is not installed.
-    """
+    """Return a report as the text of a page."""
     try:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415  # slow to import
     except ImportError as exc:
