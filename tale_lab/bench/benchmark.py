@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tale_core.errors import InvalidValueError
-from tale_core.events import ElasticityEvent, UsageEvent
+from tale_core.events import ElasticityEvent, UsageEvent  # noqa: TC001  # pydantic reads them
 from tale_core.flows import adjusted, observed
 from tale_core.search.graded_call import answer_text, graded
-from tale_core.types import ModelReply, Record, Role, Verdict
+from tale_core.types import ModelReply, Record, Role
 from tale_lab.bench.methods.base import FIRST_NAMES, MethodName
-from tale_lab.questions.graders import grader_name, preflight
+from tale_lab.questions.graders import GradedAnswer, grader_name, preflight
 from tale_lab.results.store import result_key
 from tale_lab.runs.accounts import usage_event
 from tale_lab.runs.runner import Graded, Job
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 KIND = "attempt"
 """The kind under which a store keeps the results of a benchmark."""
 
-_SETUP_DIGITS = 24
+_SETUP_DIGITS = 24  # a prefix of every key, so it need not be a whole digest
+# A judge is no part of answering; a reference is another method's call, counted there.
 _UNCOUNTED = frozenset({"judge", "reference"})
 
 
@@ -43,36 +44,22 @@ class Sampling(Record):
 
     def applied(self, call: ModelCall) -> ModelCall:
         """Return a call under these conditions."""
-        missing = {
-            name: value
-            for name, value in (("temperature", self.temperature), ("max_tokens", self.max_tokens))
-            if value is not None and getattr(call, name) is None
-        }
+        missing = {name: value for name, value in self if value is not None and getattr(call, name) is None}
         return call.model_copy(update=missing) if missing else call
 
 
-class Attempt(Record):
+class Attempt(GradedAnswer):
     """One method's answer to one question, with everything that it took.
 
     `Probe`, in the search of the core, is less: one call under one budget, of which a search makes many.
     """
 
     method: MethodName
-    """The method's label."""
-    question_id: str
-    """Identifies the question within its data."""
     question: str
-    """The question as it was asked."""
-    reference: str
-    """The answer that is known to be right."""
     data: str
     """Names the questions."""
     setup: str = ""
     """A digest of model, method, sampling and grader; see `setup_of`."""
-    verdict: Verdict
-    """How the answer was graded."""
-    text: str
-    """The answer."""
     calls: tuple[UsageEvent, ...]
     """Every call that counts towards the method's cost, in order."""
     events: tuple[ElasticityEvent, ...] = ()
@@ -132,15 +119,13 @@ def bench_jobs(
         DataError: The grader cannot read a reference answer.
         InvalidValueError: There are no methods, or two have the same label.
     """
+    if not methods:
+        raise InvalidValueError("a benchmark needs methods, got none")
     labels = [method.label for method in methods]
-    twins = sorted({label for label in labels if labels.count(label) > 1})
-    if not labels or twins:
-        raise InvalidValueError(
-            f"these methods are named twice: {', '.join(twins)}"
-            if twins
-            else "a benchmark needs methods, got none"
-        )
-    preflight(dataset.questions, grader)
+    # A label is what tells answers apart in the report.
+    if twins := sorted({label for label in labels if labels.count(label) > 1}):
+        raise InvalidValueError(f"these methods are named twice: {', '.join(twins)}")
+    preflight(dataset.questions, grader)  # before any call: what cannot be graded is not worth asking
     asked = Sampling() if sampling is None else sampling
     name = grader_name(grader)
     setups = {method.label: setup_of(method, asked, model=model, grader=name) for method in methods}
@@ -159,15 +144,10 @@ def bench_jobs(
         )
 
     return [
-        job(question, method)
+        job(question, methods[(number + turn) % len(methods)])
         for number, question in enumerate(dataset.questions)
-        for method in _rotated(methods, number)
+        for turn in range(len(methods))
     ]
-
-
-def _rotated(methods: Sequence[Method], by: int) -> list[Method]:
-    start = by % len(methods)
-    return [*methods[start:], *methods[:start]]
 
 
 def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> str:
@@ -175,12 +155,6 @@ def setup_of(method: Method, sampling: Sampling, *, model: str, grader: str) -> 
 
     The keys of a benchmark's results begin with it, so that a results file that holds several benchmarks can
     tell them apart, failures included.
-
-    Args:
-        method: How to answer.
-        sampling: What applies to every call.
-        model: Names the model.
-        grader: Names the grader.
     """
     return result_key(
         kind=KIND,
@@ -203,14 +177,6 @@ def attempt(
 ) -> Flow[Attempt]:
     """Answer one question with one method, and grade the answer.
 
-    Args:
-        method: How to answer.
-        question: The question.
-        grade: Decides whether an answer is right.
-        sampling: What applies to every call.
-        data: Names the questions.
-        setup: The digest of `setup_of`.
-
     Raises:
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
     """
@@ -223,6 +189,7 @@ def attempt(
             calls.append(usage_event(call, reply))
 
     said = yield from observed(adjusted(method.answer(question.question), sampling.applied), note)
+    # An empty answer may be a refusal or a cut before the first word: the last reply says which.
     if not said.text.strip() and replies:
         answer_text(replies[-1].model_copy(update={"text": said.text}))
     verdict = yield from graded(grade, said.text)

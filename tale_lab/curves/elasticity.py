@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import takewhile
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from tale_core.types import Flow, Record
 from tale_lab.runs.runner import graded_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from tale_core.types import Grade
     from tale_lab.questions.datasets import Dataset, Question
@@ -64,9 +65,7 @@ class Measurement(Record):
     question: str
     """The question, unframed."""
     question_id: str = ""
-    """The caller's id of the question."""
     settings: ElasticitySettings
-    """How it was asked."""
     probes: tuple[Probe, ...]
     """Every answer, vanilla chain of thought first."""
 
@@ -144,11 +143,8 @@ class CurvePoint(Record):
     tokens: float
     """Mean output tokens a question."""
     tokens_interval: Interval
-    """Its interval over questions."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
-    """Its interval over questions."""
     bare: float
     """Share of bare answers: less than a tenth of the same question's vanilla tokens."""
     truncated: float
@@ -179,18 +175,12 @@ class ElasticityCurve(Record):
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> ElasticityCurve:
-        """Pool measurements of different questions on the same grid.
-
-        Args:
-            measurements: At least one; all with the same budgets and strategy.
-
-        Raises:
-            InvalidValueError: There is none, or they were measured in different ways.
-            MissingExtraError: scipy is not installed.
-        """
+        """Pool measurements of different questions on the same grid."""
         pooled = _Pool(measurements)
         points = tuple(pooled.point(budget) for budget in pooled.settings.budgets)
         vanilla = pooled.point(None)
+        # From the largest budget down, for as long as most answers still reason.
+        reasoned = takewhile(lambda point: point.bare < _HALF, reversed(points))
         return cls(
             strategy=pooled.settings.strategy,
             questions=len(pooled.measurements),
@@ -202,8 +192,10 @@ class ElasticityCurve(Record):
                 for point in points
                 if point.tokens < vanilla.tokens and point.accuracy >= vanilla.accuracy - KEPT_MARGIN
             ),
-            floor=_floor(points),
-            estimated=pooled.estimated(),
+            floor=min((point.budget or 0 for point in reasoned), default=None),
+            estimated=sum(
+                probe.usage.source == "estimated" for one in pooled.measurements for probe in one.probes
+            ),
         )
 
 
@@ -214,6 +206,7 @@ class _Pool:
         self.measurements = list(measurements)
         if not self.measurements:
             raise InvalidValueError("a curve needs at least one measured question, got none")
+        # Points of different grids rest on different questions, and would not be one curve.
         ways = {measurement.settings for measurement in self.measurements}
         if len(ways) > 1:
             raise InvalidValueError(
@@ -240,6 +233,7 @@ class _Pool:
             tokens=fmean(tokens),
             tokens_interval=mean_interval(tokens),
             accuracy=fmean(shares),
+            # Sums of shares may exceed their number by rounding.
             accuracy_interval=wilson_interval(min(math.fsum(shares), len(shares)), len(shares)),
             bare=fmean(probe.usage.output_tokens < BARE_SHARE * vanilla for probe, vanilla in probes),
             truncated=fmean(probe.finish_reason == "length" for probe, _ in probes),
@@ -251,19 +245,8 @@ class _Pool:
         cheapest = self.tokens(budgets[0])
         for budget in budgets[1:]:
             tokens = self.tokens(budget)
+            # Pairwise, question by question: the means of two budgets differ by chance alone.
             if difference_interval(tokens, cheapest).low > 0:
                 return budget
             cheapest = min(cheapest, tokens, key=sum)
         return None
-
-    def estimated(self) -> int:
-        return sum(probe.usage.source == "estimated" for one in self.measurements for probe in one.probes)
-
-
-def _floor(points: Sequence[CurvePoint]) -> int | None:
-    floor = None
-    for point in reversed(points):
-        if point.bare >= _HALF:
-            break
-        floor = point.budget
-    return floor

@@ -14,55 +14,13 @@ if TYPE_CHECKING:
     from tale_lab.curves.elasticity import CurvePoint, ElasticityCurve, Measurement
 
 _SPENT, _RIGHT, _PLAIN, _IDEAL, _REBOUND = "#1f5fa8", "#2a7d4f", "#6b6b6b", "#f2c14e", "#b3372f"
-_MOST_QUESTIONS = 200
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Token elasticity of {model}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto;
-  padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; margin-bottom: .2rem; }}
-p {{ margin: .3rem 0; }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }}
-th {{ font-weight: 600; }}
-.facts {{ color: #444; }}
-</style>
-</head>
-<body>
-<h1>Token elasticity of {model}</h1>
-<p class="facts">{subtitle}</p>
-{findings}
-{plot}
-<table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-<p class="facts">Intervals are 95%, over questions. The band marks the ideal budget range: the cheapest third
-of the budgets that keep the answers and save tokens. A bare answer takes less than a tenth of the question's
-tokens without a budget.</p>
-</body>
-</html>
-"""
+_MOST_QUESTIONS = 200  # more lines than these are a grey area, and a page that browsers open slowly
 
 
 def write_html(
     path: str | Path, curve: ElasticityCurve, measurements: Sequence[Measurement], *, model: str, data: str
 ) -> None:
     """Write a page with the curve, every question's own line, and the figures; opens without a network.
-
-    Args:
-        path: The file to write.
-        curve: The curve.
-        measurements: What it rests on.
-        model: Names the model.
-        data: Names the questions.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -72,15 +30,25 @@ def write_html(
         full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True}
     )
     header, *rows = table(curve)
-    page = _PAGE.format(
-        model=escape(model),
-        subtitle=escape(f"{curve.questions} questions of {data}; strategy {curve.strategy!r}"),
-        findings="\n".join(f"<p>{escape(line)}</p>" for line in findings(curve)),
-        plot=plot,
-        head="".join(f"<th>{escape(cell)}</th>" for cell in header),
-        rows="\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows),
+    page = (
+        Path(__file__)
+        .with_name("page.html")
+        .read_text(encoding="utf-8")
+        .format(
+            model=escape(model),
+            subtitle=escape(f"{curve.questions} questions of {data}; strategy {curve.strategy!r}"),
+            findings="\n".join(f"<p>{escape(line)}</p>" for line in findings(curve)),
+            plot=plot,
+            head="".join(f"<th>{escape(cell)}</th>" for cell in header),
+            rows="\n".join(
+                "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+            ),
+        )
     )
-    _written(path, page.encode())
+    try:
+        Path(path).write_bytes(page.encode())
+    except OSError as exc:
+        raise InvalidValueError(f"cannot write {str(path)!r}: {exc.strerror}") from exc
 
 
 def table(curve: ElasticityCurve) -> list[tuple[str, ...]]:
@@ -91,33 +59,27 @@ def table(curve: ElasticityCurve) -> list[tuple[str, ...]]:
 
 def findings(curve: ElasticityCurve) -> tuple[str, ...]:
     """Return what a curve says, one sentence each."""
-    lines = [_ideal(curve), _rebound(curve), _collapse(curve)]
+    ideal, floor = curve.ideal, curve.floor
+    if ideal is None:
+        lines = ["Ideal budget range: none; no budget of this grid keeps the answers and saves tokens."]
+    elif ideal.low == ideal.high:
+        lines = [f"Ideal budget: {ideal.low} tokens."]
+    else:
+        lines = [f"Ideal budget range: {ideal.low} to {ideal.high} tokens."]
+    lines.append(
+        "Rebound: none; a smaller budget never costs more than a larger one, beyond the noise."
+        if curve.rebound is None
+        else f"Rebound: at a budget of {curve.rebound} the answers cost more tokens again than at a larger one."
+    )
+    if floor is None:
+        lines.append("Collapse floor: none; even the largest budget leads to bare answers.")
+    elif floor == curve.points[0].budget:
+        lines.append(f"Collapse: not seen; the model still reasons at the smallest budget, {floor}.")
+    else:
+        lines.append(f"Collapse floor: {floor}; below it the answers are bare.")
     if curve.estimated:
         lines.append(f"{curve.estimated} answers were counted by a tokenizer, not by the provider.")
     return tuple(lines)
-
-
-def _ideal(curve: ElasticityCurve) -> str:
-    if curve.ideal is None:
-        return "Ideal budget range: none; no budget of this grid keeps the answers and saves tokens."
-    if curve.ideal.low == curve.ideal.high:
-        return f"Ideal budget: {curve.ideal.low} tokens."
-    return f"Ideal budget range: {curve.ideal.low} to {curve.ideal.high} tokens."
-
-
-def _rebound(curve: ElasticityCurve) -> str:
-    if curve.rebound is None:
-        return "Rebound: none; a smaller budget never costs more than a larger one, beyond the noise."
-    return f"Rebound: at a budget of {curve.rebound} the answers cost more tokens again than at a larger one."
-
-
-def _collapse(curve: ElasticityCurve) -> str:
-    floor = curve.floor
-    if floor is None:
-        return "Collapse floor: none; even the largest budget leads to bare answers."
-    if floor == curve.points[0].budget:
-        return f"Collapse: not seen; the model still reasons at the smallest budget, {floor}."
-    return f"Collapse floor: {floor}; below it the answers are bare."
 
 
 def _row(point: CurvePoint) -> tuple[str, ...]:
@@ -164,11 +126,7 @@ def _question_line(go: Any, measurement: Measurement) -> Any:
         showlegend=False,
         mode="lines+markers",
         line={"color": "rgba(31,95,168,0.16)", "width": 1},
-        marker={
-            "size": 4,
-            "color": [_RIGHT if point.correct else _REBOUND for point in points],
-            "opacity": 0.45,
-        },
+        marker={"size": 4, "color": [_RIGHT if one.correct else _REBOUND for one in points], "opacity": 0.45},
     )
 
 
@@ -211,14 +169,9 @@ def _add_vanilla(figure: Any, curve: ElasticityCurve, name: str, row: int) -> No
 
 def _add_marks(figure: Any, curve: ElasticityCurve) -> None:
     if curve.ideal is not None:
-        figure.add_vrect(
-            x0=curve.ideal.low * 0.94,
-            x1=curve.ideal.high * 1.06,
-            fillcolor=_IDEAL,
-            opacity=0.3,
-            line_width=0,
-            layer="below",
-        )
+        # Wider than the range by what shows on a logarithmic axis: a range of one budget would be invisible.
+        low, high = curve.ideal.low * 0.94, curve.ideal.high * 1.06
+        figure.add_vrect(x0=low, x1=high, fillcolor=_IDEAL, opacity=0.3, line_width=0, layer="below")
     if curve.rebound is not None:
         figure.add_vline(x=curve.rebound, line={"color": _REBOUND, "dash": "dashdot"}, row=1, col=1)
 
@@ -235,10 +188,3 @@ def _lay_out(figure: Any, budgets: Sequence[int | None]) -> None:
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         hovermode="closest",
     )
-
-
-def _written(path: str | Path, content: bytes) -> None:
-    try:
-        Path(path).write_bytes(content)
-    except OSError as exc:
-        raise InvalidValueError(f"cannot write {str(path)!r}: {exc.strerror}") from exc

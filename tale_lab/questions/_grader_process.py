@@ -45,7 +45,7 @@ def _gym() -> Callable[..., Any]:
 def _scores(score: Callable[..., float], candidate: str, entry: dict[str, Any]) -> bool:
     try:
         return float(score(candidate, entry)) >= _FULL_SCORE
-    except MemoryError:
+    except MemoryError:  # the limit was reached: the answer has no verdict, not a wrong one
         raise
     except Exception:  # noqa: BLE001  # a scorer that stumbles over a text has not accepted it
         return False
@@ -113,7 +113,7 @@ def main() -> None:
     started = json.loads(sys.stdin.readline())
     sys.path[:] = started["path"]
     answer = {"math": _math, "gym": _gym}[started["kind"]]()
-    _limit(started["memory"])
+    _limit(started["memory"])  # after the import: packages may write caches of their own
     sys.addaudithook(_lock)
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:

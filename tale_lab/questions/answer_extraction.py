@@ -1,4 +1,4 @@
-"""From a model's prose to the answer it gives: the marked answer, the number, the letter.
+"""From a model's prose to the answer it gives: the marked answer, the number, the letter, the vote.
 
 Nothing here raises: a text that holds no answer reads as None.
 """
@@ -62,7 +62,7 @@ _SPACED_MINUS = re.compile(r"[-−–]\s")
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 1000
 }  # fmt: skip
-_MOST_DIGITS = 40
+_MOST_DIGITS = 40  # longer runs of digits are loops of a small model, and slow to compute with
 # What may stand between "Answer:" and its number: currency, emphasis, brackets, "is", "about".
 _DIRECT = re.compile(
     r"[\s$£€¥*_`~(\[{\\≈=:]*(?:(?:text|mathbf|approximately|about|is)\b[\s{$*]*)*", re.IGNORECASE
@@ -96,7 +96,7 @@ _REFUSAL = re.compile(
 _RULED_OUT = re.compile(
     r"\b(?:not|isn[’']t|less than|more than|fewer than|greater than)[\s*$]{0,4}\Z", re.IGNORECASE
 )
-_LONGEST_RULING = 20
+_LONGEST_RULING = 20  # characters; a window keeps the search linear in the text
 # What explains a number is no number of the answer: "3 bolts (2 blue and 1 white)".
 _ASIDE = re.compile(r"(?<=\s)\([^()\n]{1,80}\)[\s.!*$]*\Z")
 _SENTENCE_END = re.compile(r"[.!?]\s|\n")
@@ -109,8 +109,9 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SPELLED = {word: value for value, word in enumerate(_SMALL.split())} | {
     word: 10 * value for value, word in enumerate(_TENS.split(), 2)
 }
-_MOST_WORDS_BEHIND = 3
+_MOST_WORDS_BEHIND = 3  # "twenty-five apples" is an answer, a sentence that begins with "one" is not
 
+# 2½ becomes 2 1/2 under NFKC only with a space before it.
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _BARE_FRACTION = re.compile(r"(\\[dt]?frac)\s{0,3}(\d)\s{0,3}(\d)")
 _SUPERSCRIPT = re.compile(r"[⁻⁰¹²³⁴-⁹]+")
@@ -157,19 +158,14 @@ class Number(Record):
         """Return whether both are the same number, at the precision of this one.
 
         A percentage equals its plain number and its share: 25% is 25 and 0.25. A fraction without a finite
-        decimal form, such as 1/3, equals what it rounds to at two decimals or more.
-
-        Args:
-            other: What is compared; rounded to as many decimals as this number has, from two on.
-            tolerance: How far it may be off, as a share of this number.
+        decimal form, such as 1/3, equals what it rounds to at two decimals or more. ``tolerance``
+        is how far the other may be off, as a share of this number.
         """
         if self.percent == other.percent:
             return self._close(self.value, other, other.value, tolerance)
-        return any(
-            self._close(mine, other, theirs, tolerance)
-            for mine in _readings(self)
-            for theirs in _readings(other)
-        )
+        # Exactly one of them is a percentage, which may be meant as its plain number or as the share.
+        mine, theirs = ((one.value, one.value / 100 if one.percent else one.value) for one in (self, other))
+        return any(self._close(one, other, another, tolerance) for one in mine for another in theirs)
 
     def _close(self, mine: Fraction, other: Number, theirs: Fraction, tolerance: float) -> bool:
         off = abs(mine - theirs)
@@ -180,20 +176,12 @@ class Number(Record):
         return decimals >= _FEWEST_ROUNDED and off <= Fraction(1, 2 * 10**decimals)
 
 
-_FEWEST_ROUNDED = 2
+_FEWEST_ROUNDED = 2  # at one decimal too many wrong answers would round to the right one
 
 
 def _is_finite(value: Fraction) -> bool:
-    """Return whether a value has a finite decimal form."""
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
-
-
-def _readings(number: Number) -> tuple[Fraction, ...]:
-    return (number.value, number.value / 100) if number.percent else (number.value,)
+    """Return whether a value has a finite decimal form: no prime but 2 and 5 divides its denominator."""
+    return pow(10, value.denominator.bit_length(), value.denominator) == 0
 
 
 def marked_answer(text: str) -> str | None:
@@ -203,13 +191,11 @@ def marked_answer(text: str) -> str | None:
     "Answer:" or "the answer is", over a first line that is explained afterwards. What stands behind an answer
     and a further question is not looked at: the model asked that itself.
 
-    Args:
-        text: The model's answer.
-
     Returns:
         The marked text, or None when nothing is marked.
     """
     plain = _plain(text)
+    # Only where an answer stands before the further question: some models begin with "Question:".
     further = _NEXT_TURN.search(plain)
     marked = _marked(plain[: further.start()]) if further else None
     return _marked(plain) if marked is None else marked
@@ -230,9 +216,6 @@ def read_number(text: str) -> Number | None:
 
     A marked answer wins over whatever follows it; without one the last number counts. A text that leaves the
     choice between numbers ("3 to 4", "10 or 12"), or that says it cannot tell, gives none.
-
-    Args:
-        text: The model's answer, or a reference answer.
     """
     marked = marked_answer(text)
     if marked is not None:
@@ -240,7 +223,7 @@ def read_number(text: str) -> Number | None:
         if _leaves_open(clause, _EITHER, _LISTED):
             return None
         number = _number_in_clause(clause) or _spelled(clause)
-        if number is not None:
+        if number is not None:  # else what is marked is prose, and the text around it may hold the number
             return number
     plain = _cleaned(_plain(text)).rstrip()
     if _leaves_open(plain.rpartition("\n")[2], _LISTED):
@@ -255,11 +238,7 @@ def _leaves_open(clause: str, *patterns: re.Pattern[str]) -> bool:
 
 
 def starts_with_number(text: str) -> str | None:
-    """Return what follows the number that a text starts with; None where it starts with something else.
-
-    Args:
-        text: A reference answer.
-    """
+    """Return what follows the number that a text starts with; None where it starts with something else."""
     plain = _cleaned(_plain(text))
     direct = _DIRECT.match(plain)
     at = direct.end() if direct and not plain.startswith(("(", "[", "{", "\\")) else 0
@@ -268,21 +247,13 @@ def starts_with_number(text: str) -> str | None:
 
 
 def is_spelled(text: str) -> bool:
-    """Return whether a text is a number in words, and nothing else: "twenty-five".
-
-    Args:
-        text: A reference answer.
-    """
+    """Return whether a text is a number in words, and nothing else: "twenty-five"."""
     words = text.lower().replace("-", " ").split()
     return bool(words) and all(word in _SPELLED or word in _SCALES for word in words) and words[0] in _SPELLED
 
 
 def read_choice(text: str) -> str | None:
-    """Return the letter (A to J) that a text gives as its answer.
-
-    Args:
-        text: The model's answer, or a reference answer.
-    """
+    """Return the letter (A to J) that a text gives as its answer."""
     marked = marked_answer(text)
     if marked is not None:
         bare = _AROUND_LETTER.sub("", marked).strip()
@@ -365,6 +336,7 @@ def _number_in_clause(clause: str) -> Number | None:
         return None
     if "=" not in clause:
         return _last(clause)
+    # "3 * 4 = 12 apples for 5 friends": the result comes right after the sign.
     return _first(clause.rpartition("=")[2]) or _first(clause)
 
 
@@ -382,7 +354,7 @@ def _last_matches(text: str) -> Iterator[re.Match[str]]:
     return reversed(collections.deque(_NUMBER.finditer(text), maxlen=_MOST_LOOKED_AT))
 
 
-_MOST_LOOKED_AT = 256
+_MOST_LOOKED_AT = 256  # the answer stands near the end
 
 
 def _last_number(text: str) -> Number | None:
@@ -397,6 +369,7 @@ def _last_number(text: str) -> Number | None:
     sentence = max((end.end() for end in _SENTENCE_END.finditer(text, 0, last.start())), default=0)
     if _REFUSAL.search(text, sentence) or (before is not None and _either(before, last)):
         return None
+    # "5 of the 12 apples" answers 5.
     of_them = before is not None and _OF_THE.fullmatch(text, before.end(), last.start())
     return _number(before if before is not None and of_them else last)
 
@@ -410,6 +383,7 @@ def _either(one: re.Match[str], other: re.Match[str]) -> bool:
     """Return whether a text leaves the choice between two numbers: "3 to 4", but not "from 3 to 4"."""
     text = one.string
     joined = _TO_OR.fullmatch(text, one.end(), other.start())
+    # "from 3 to 4" tells a change, whose end is the answer.
     if joined is None or text.endswith("from ", 0, one.start()):
         return False
     return joined["unit"] is None or text.startswith(f" {joined['unit']}", other.end())
@@ -436,7 +410,7 @@ def _spelled(text: str) -> Number | None:
     return Number(value=Fraction(sign * value))
 
 
-_LONGEST_SPELLED = 80
+_LONGEST_SPELLED = 80  # characters; no spelled number is longer
 
 
 def _number(match: re.Match[str]) -> Number | None:
@@ -516,4 +490,18 @@ def _power(base: int, exponent: str) -> Fraction:
     return Fraction(base) ** power
 
 
-_MOST_POWER_DIGITS = 400
+_MOST_POWER_DIGITS = 400  # 9^9^9 would take the memory of the machine
+
+
+_OPTIONS = re.compile(r"(?:^|\s|\()A[).:].*?(?:\s|\()B[).:]", re.DOTALL)
+
+
+def vote(text: str, question: str = "") -> str | None:
+    """Return what an answer says, the same for answers that agree; None where it cannot be read."""
+    if _OPTIONS.search(question):  # a number in such an answer belongs to an option's text
+        return read_choice(text)
+    marked = marked_answer(text)
+    number = read_number(text if marked is None else marked)
+    if number is not None:
+        return f"{number.value}{'%' * number.percent}"
+    return " ".join((marked or "").casefold().split()).strip(" .*$`!") or None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import io
 import itertools
 import json
@@ -50,7 +51,7 @@ _SLICE = re.compile(r"\[(?P<start>\d*):(?P<stop>\d*)\]$")
 _GYM = re.compile(r"(?P<task>[a-z0-9_]+):(?P<size>\d+)(?P<options>(?::\w+=[^:]+)*)")
 _FILES = {".jsonl", ".ndjson", ".csv"}
 _GSM8K_MARK = "####"
-_ID_DIGITS = 16
+_ID_DIGITS = 16  # 64 bits: no two questions of a dataset share one by chance
 
 
 class Question(Record):
@@ -66,7 +67,6 @@ class Question(Record):
     question: str = Field(min_length=1)
     """The question, as it is put to the model."""
     answer: str = Field(min_length=1)
-    """The reference answer."""
     grader: str | None = None
     """Name of the grader that the source asks for; None leaves the choice to the caller."""
     meta: dict[str, Any] = Field(default_factory=dict)
@@ -150,7 +150,7 @@ def load_dataset(
 def split_slice(source: str) -> tuple[str, int, int | None]:
     """Split ``name[start:stop]`` into the name and the positions, from 0, the end excluded."""
     match = _SLICE.search(source)
-    if match is None or Path(source).exists():
+    if match is None or Path(source).exists():  # a file may be named like a slice
         return source, 0, None
     start, stop = match["start"], match["stop"]
     return source[: match.start()], int(start) if start else 0, int(stop) if stop else None
@@ -159,13 +159,11 @@ def split_slice(source: str) -> tuple[str, int, int | None]:
 def check_disjoint(**datasets: Dataset) -> None:
     """Make sure that no question stands in two datasets, so that nothing is tested on what it was tuned on.
 
-    Args:
-        **datasets: The datasets by what they are for (``tune=..., test=...``).
-
     Raises:
         DataError: A question stands in two of them; says which and how many.
     """
     for (one, left), (other, right) in itertools.combinations(datasets.items(), 2):
+        # By the words, not the id: the same question with another answer would leak just as well.
         asked = {question.question for question in left.questions}
         both = [question.question for question in right.questions if question.question in asked]
         if both:
@@ -177,10 +175,6 @@ def check_disjoint(**datasets: Dataset) -> None:
 
 def check_grader(grader: object, where: str) -> None:
     """Make sure that data names a grader that data may name: never a function, which would be imported and run.
-
-    Args:
-        grader: What the data names.
-        where: Where it stands, for the error.
 
     Raises:
         DataError: It is none of `DATA_GRADERS`.
@@ -196,6 +190,7 @@ def check_grader(grader: object, where: str) -> None:
 
 def _add(questions: dict[str, Question], question: Question, where: str) -> bool:
     """Add a question under its text; return whether it was there already."""
+    # Two answers to one question would make one of them wrong for whoever answers it.
     before = questions.setdefault(question.question, question)
     if before.answer != question.answer:
         raise DataError(
@@ -330,7 +325,7 @@ def _download(name: str, *parts: str) -> Iterator[Row]:
     config, split = (parts[0] if len(parts) > 1 else None), (parts[-1] if parts else "test")
     try:
         entries: Iterable[dict[str, Any]] = hub.load_dataset(name, config, split=split)
-    except Exception as exc:
+    except Exception as exc:  # the hub, its cache and its scripts raise errors of many packages
         raise DataError(f"cannot load hf:{name} (configuration {config}, split {split!r}): {exc}") from exc
     for index, entry in enumerate(entries):
         yield f"hf:{name} entry {index}", _plain(entry)
@@ -342,8 +337,6 @@ def _plain(value: Any) -> Any:
 
 
 def _import(package: str) -> Any:
-    import importlib  # noqa: PLC0415  # only needed together with an optional package
-
     try:
         return importlib.import_module(package)
     except ImportError as exc:

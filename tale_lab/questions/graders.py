@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from tale_core.errors import DataError, GraderError, InvalidValueError
 from tale_core.parsing import strip_thinking
@@ -37,6 +37,8 @@ from tale_lab.questions.structures import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
 
 Grader: TypeAlias = Callable[[Question], Grade]
 """Binds a question; what it returns grades the text of one answer."""
@@ -59,7 +61,6 @@ class Bound:
     reads: str
     """How it reads the reference answer: ``number 18``, ``date 2024, 3, 14``."""
     grade: Grade
-    """Grades one answer text."""
 
     def __call__(self, text: str) -> Verdict | bool | Flow[Verdict]:
         """Grade one answer text."""
@@ -72,6 +73,7 @@ def exact(question: Question) -> Grade:
 
     def grade(text: str) -> Verdict:
         marked = marked_answer(text)
+        # The whole text, too: an answer that is right as it stands may hold something that looks like a mark.
         given = [_normalized(one) for one in (text, marked or "")]
         if not any(given):
             return "unreadable"
@@ -91,22 +93,33 @@ def numeric(question: Question, *, tolerance: float = 0.0, units: bool = False) 
     Raises:
         DataError: The reference answer is no number.
     """
-    reference = read_number(question.answer)
-    if reference is None:
-        raise DataError(
-            f"question {question.id}: the reference answer {question.answer!r} is no number; use grader "
-            "'exact', 'choice' or 'math'"
-        )
+    reference = _reference(question, read_number, "number", "'exact', 'choice' or 'math'")
     unit = _unit(reference) if units else ""
 
-    def grade(text: str) -> Verdict:
-        number = read_number(text)
-        if number is None:
-            return "unreadable"
-        right = reference.matches(number, tolerance=tolerance) and (not unit or _unit(number) == unit)
-        return "correct" if right else "wrong"
+    def right(number: Number) -> bool:
+        return reference.matches(number, tolerance=tolerance) and (not unit or _unit(number) == unit)
 
-    return Bound(f"number {reference.value}{'%' * reference.percent}{f' {unit}' * bool(unit)}", grade)
+    reads = f"number {reference.value}{'%' * reference.percent}{f' {unit}' * bool(unit)}"
+    return Bound(reads, _comparing(read_number, right))
+
+
+def _reference(question: Question, read: Callable[[str], T | None], kind: str, others: str) -> T:
+    reference = read(question.answer)
+    if reference is None:
+        raise DataError(
+            f"question {question.id}: the reference answer {question.answer!r} is no {kind}; "
+            f"use grader {others}"
+        )
+    return reference
+
+
+def _comparing(read: Callable[[str], T | None], right: Callable[[T], bool]) -> Callable[[str], Verdict]:
+    def grade(text: str) -> Verdict:
+        given = read(text)
+        # What cannot be read is told apart from what is wrong, so that a report shows bad parsing as such.
+        return "unreadable" if given is None else "correct" if right(given) else "wrong"
+
+    return grade
 
 
 def _unit(number: Number) -> str:
@@ -124,20 +137,8 @@ def choice(question: Question) -> Grade:
     Raises:
         DataError: The reference answer is no letter from A to J.
     """
-    reference = read_choice(question.answer)
-    if reference is None:
-        raise DataError(
-            f"question {question.id}: the reference answer {question.answer!r} is no letter from A to J; use "
-            "grader 'exact' or 'numeric'"
-        )
-
-    def grade(text: str) -> Verdict:
-        letter = read_choice(text)
-        if letter is None:
-            return "unreadable"
-        return "correct" if letter == reference else "wrong"
-
-    return Bound(f"letter {reference}", grade)
+    reference = _reference(question, read_choice, "letter from A to J", "'exact' or 'numeric'")
+    return Bound(f"letter {reference}", _comparing(read_choice, lambda letter: letter == reference))
 
 
 def structured(question: Question) -> Grade:
@@ -146,21 +147,15 @@ def structured(question: Question) -> Grade:
     Raises:
         DataError: The reference answer is none of them.
     """
-    reference = read_structure(question.answer)
-    if reference is None:
-        raise DataError(
-            f"question {question.id}: the reference answer {question.answer!r} is no time, date, range, ratio, "
-            "list or formula; use grader 'exact', 'numeric' or 'math'"
-        )
-
-    def grade(text: str) -> Verdict:
-        given = find_structure(reference, strip_thinking(text))
-        if given is None:
-            return "unreadable"
-        return "correct" if same(reference, given) else "wrong"
-
+    kinds, others = "time, date, range, ratio, list or formula", "'exact', 'numeric' or 'math'"
+    reference = _reference(question, read_structure, kinds, others)
     parts = ", ".join("any" if part is None else str(part) for part in reference.parts)
-    return Bound(f"{reference.kind} {parts}", grade)
+    return Bound(
+        f"{reference.kind} {parts}",
+        _comparing(
+            lambda text: find_structure(reference, strip_thinking(text)), functools.partial(same, reference)
+        ),
+    )
 
 
 def math(question: Question) -> Grade:
@@ -173,23 +168,22 @@ def math(question: Question) -> Grade:
         MissingExtraError: math-verify is not installed.
         DataError: math-verify cannot read the reference answer.
     """
-    sandbox.require("math")
+    sandbox.require("math")  # before any call: a run would pay for answers that it cannot grade
     bare = _latex(question.answer.strip().strip("$"))
-    reference = f"${bare}$"
-    if sandbox.is_too_large(bare) or _verified(reference, None, question.answer) != "read":
+
+    def verified(text: str | None, about: str) -> Any:
+        return sandbox.ask("math", about, reference=f"${bare}$", text=text)
+
+    if sandbox.is_too_large(bare) or verified(None, question.answer) != "read":
         raise DataError(
             f"question {question.id}: math-verify cannot read {question.answer!r}; use grader 'exact'"
         )
 
     def grade(text: str) -> Verdict:
         given = _final(text)[-_MOST_MATH:]
-        return "unreadable" if sandbox.is_too_large(given) else _verified(reference, given, text)
+        return "unreadable" if sandbox.is_too_large(given) else verified(given, text)
 
     return Bound(f"formula {bare}", grade)
-
-
-def _verified(reference: str, text: str | None, about: str) -> Any:
-    return sandbox.ask("math", about, reference=reference, text=text)
 
 
 def gym(question: Question) -> Grade:
@@ -219,7 +213,7 @@ def gym(question: Question) -> Grade:
     entry = {"question": question.question, "answer": question.answer, "metadata": metadata}
     ask = functools.partial(sandbox.ask, "gym", task=task, entry=entry)
     try:
-        ask(question.answer, candidates=[])
+        ask(question.answer, candidates=[])  # no text to score: only whether there is a scorer
     except GraderError as exc:
         raise DataError(f"question {question.id}: reasoning-gym has no scorer for task {task!r}") from exc
 
@@ -246,6 +240,7 @@ def auto(question: Question) -> Grade:
         check_grader(question.grader, f"question {question.id}")
         return get_grader(question.grader)(question)
     answer = question.answer.strip()
+    # From the narrowest form to the widest: what one of these reads, a later one would misread.
     if len(answer.strip("().")) == 1 and read_choice(answer):
         return choice(question)
     if is_measure(answer):
@@ -287,6 +282,7 @@ class Judge:
         missing = [name for name in ("{question}", "{reference}", "{answer}") if name not in instruction]
         if missing:
             raise InvalidValueError(f"the instruction must name {', '.join(missing)}; got {instruction!r}")
+        # An instruction of one's own may ask for the verdict in words that suit it.
         self.instruction = instruction if "VERDICT:" in instruction else instruction + self.VERDICT_FORM
         self.name = name
 
@@ -298,7 +294,7 @@ class Judge:
             # All at once: what one text holds is never taken for a placeholder of another.
             content = _PLACEHOLDER.sub(lambda found: parts[found[0]], self.instruction)
             message = Message(role="user", content=content)
-            reply = yield ModelCall(role="judge", messages=(message,), temperature=0)
+            reply = yield ModelCall(role="judge", messages=(message,), temperature=0)  # the same verdict again
             return _ruling(reply.text)
 
         return grade
@@ -308,11 +304,7 @@ _PLACEHOLDER = re.compile(r"\{(?:question|reference|answer)\}")
 
 
 def from_callable(compare: Callable[[str, Question], bool | Verdict]) -> Grader:
-    """Return a grader from a function of the answer text and the question.
-
-    Args:
-        compare: Says whether the text answers the question.
-    """
+    """Return a grader from a function of the answer text and the question."""
 
     def bind(question: Question) -> Grade:
         return lambda text: compare(text, question)
@@ -364,30 +356,26 @@ def get_grader(grader: str | Grader) -> Grader:
 
 
 def _numeric_options(grader: str, options: list[str]) -> dict[str, Any]:
+    readers: dict[str, Callable[[str], Any]] = {
+        "tolerance": float,
+        "units": {"yes": True, "no": False}.__getitem__,
+    }
     given = dict(option.split("=", 1) for option in options)
-    read: dict[str, Any] = {}
-    try:
-        if "tolerance" in given:
-            read["tolerance"] = float(given.pop("tolerance"))
-        if "units" in given:
-            read["units"] = {"yes": True, "no": False}[given.pop("units")]
-    except (ValueError, KeyError):
-        given["?"] = ""
-    if given or not grader.startswith("numeric:") or not 0 <= read.get("tolerance", 0) < 1:
-        raise InvalidValueError(
-            f"grader {grader!r}: only numeric has options: tolerance, a share from 0 to below 1, and units, "
-            "yes or no; for example numeric:tolerance=0.01:units=yes"
-        )
-    return read
+    with suppress(ValueError, KeyError):
+        read = {name: readers[name](value) for name, value in given.items()}
+        if grader.startswith("numeric:") and 0 <= read.get("tolerance", 0) < 1:
+            return read
+    raise InvalidValueError(
+        f"grader {grader!r}: only numeric has options: tolerance, a share from 0 to below 1, and units, "
+        "yes or no; for example numeric:tolerance=0.01:units=yes"
+    )
 
 
 class Reading(Record):
     """How a grader reads the reference answer of one question."""
 
     question_id: str
-    """Identifies the question."""
     reference: str
-    """The reference answer."""
     reads: str = ""
     """What the grader makes of it: ``number 18``, ``date 2024, 3, 14``."""
     problem: str = ""
@@ -398,10 +386,6 @@ def read_references(questions: Iterable[Question], grader: str | Grader = "auto"
     """Yield how every reference answer is read, and whether it is graded as right when it is the answer.
 
     Models that judge and functions of one's own are not asked: they may want more than the bare answer.
-
-    Args:
-        questions: The questions.
-        grader: How to grade: a name or a grader.
     """
     bind = get_grader(grader)
     for question in questions:
@@ -425,10 +409,6 @@ def read_references(questions: Iterable[Question], grader: str | Grader = "auto"
 def preflight(questions: Iterable[Question], grader: str | Grader = "auto") -> tuple[Reading, ...]:
     """Make sure that every reference answer can be graded, before any call, and return how each was read.
 
-    Args:
-        questions: The questions.
-        grader: How to grade: a name or a grader.
-
     Raises:
         DataError: A reference answer cannot be read, or is not graded as right when it is the answer.
     """
@@ -440,42 +420,29 @@ def preflight(questions: Iterable[Question], grader: str | Grader = "auto") -> t
     return readings
 
 
-class Graded(Protocol):
-    """What `audit` needs of a graded answer, such as an attempt of a benchmark."""
+class GradedAnswer(Record):
+    """An answer and how it was graded: what `audit` looks at."""
 
-    @property
-    def question_id(self) -> str:
-        """Identifies the question."""
-
-    @property
-    def reference(self) -> str:
-        """The answer that is known to be right."""
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """How it was graded."""
+    question_id: str
+    """Identifies the question within its data."""
+    reference: str
+    """The answer that is known to be right."""
+    verdict: Verdict
+    text: str
 
 
 class Doubtful(Record):
     """A verdict that a person should look at."""
 
     question_id: str
-    """Identifies the question."""
     reference: str
-    """The reference answer."""
     verdict: Verdict
-    """How the answer was graded."""
     given: str
     """What was read as the answer, or the end of the text where nothing is marked."""
     why: str
-    """Why it is doubtful."""
 
 
-def audit(answers: Iterable[Graded]) -> Iterator[Doubtful]:
+def audit(answers: Iterable[GradedAnswer]) -> Iterator[Doubtful]:
     """Yield the verdicts that a person should look at: unreadable answers, and close calls.
 
     Args:
@@ -497,20 +464,15 @@ def audit(answers: Iterable[Graded]) -> Iterator[Doubtful]:
 _SHOWN = 120
 
 
-def _doubt(one: Graded, given: str) -> str:
+def _doubt(one: GradedAnswer, given: str) -> str:
     if one.verdict == "unreadable":
         return "no answer was read"
     reference = _normalized(one.reference)
-    if (
-        one.verdict == "wrong"
-        and reference
-        and re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", _normalized(given))
-    ):
-        return "graded wrong, and the reference stands in the answer"
-    right, number = (
-        (read_number(one.reference), read_number(one.text)) if is_measure(one.reference) else (None, None)
-    )
-    if one.verdict == "correct" and right and number and right.value != number.value:
+    if one.verdict == "wrong":
+        holds = reference and re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", _normalized(given))
+        return "graded wrong, and the reference stands in the answer" if holds else ""
+    right, number = read_number(one.reference), read_number(one.text)
+    if is_measure(one.reference) and right and number and right.value != number.value:
         return f"graded correct by rounding, percent or tolerance: {float(number.value):g} for {one.reference}"
     return ""
 
@@ -528,7 +490,10 @@ def _final(text: str) -> str:
     marked = marked_answer(text)
     if marked is None:
         plain = strip_thinking(text).strip().rstrip("!.")  # "It is 2024!" is no factorial
-        if len(plain) <= _SHOWN and _is_bare_formula(plain):
+        # Prose with a formula in it is left to math-verify, which finds what is delimited.
+        delimited = any(mark in plain for mark in ("$", "\\(", "\\[", "\n"))
+        prose = delimited or len(plain) > _SHOWN or re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,} ", plain)
+        if not prose and is_mathematical(plain):
             return f"${_latex(plain)}$"
         tuples = _TUPLE.findall(plain) if "$" not in plain and "\\" not in plain else []
         return f"${_latex(tuples[-1])}$" if tuples else plain
@@ -538,19 +503,10 @@ def _final(text: str) -> str:
     )
 
 
-def _is_bare_formula(text: str) -> bool:
-    delimited = "$" in text or "\\(" in text or "\\[" in text
-    return (
-        not delimited
-        and is_mathematical(text)
-        and "\n" not in text
-        and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,} ", text)
-    )
-
-
 def _latex(formula: str) -> str:
     """Return a formula as LaTeX has it: sets in braces that show, roots and pi as commands."""
     plain = formula.strip()
+    # Bare braces only group in LaTeX: the set would be read as a tuple or not at all.
     if plain.startswith("{") and plain.endswith("}"):
         plain = rf"\{{{plain[1:-1]}\}}"
     plain = _ROOT.sub(r"\\sqrt{\1\2}", plain)
@@ -575,11 +531,11 @@ def _candidates(text: str, reference: str) -> list[str]:
     candidates = [whole if marked is None else marked.strip(" .*$`")]
     if reference.lstrip().startswith("["):
         # The double brackets of a list of lists look like the marks of an answer.
-        candidates += [group for group in (last_group(whole),) if group is not None]
+        candidates.append(last_group(whole) or "")
     elif read_number(reference) is not None:
         number = read_number(text)
         if number is None:
-            return []
+            return []  # a scorer would look for any number in the text
         value = number.value
         candidates.append(str(value) if value.denominator == 1 else repr(float(value)))
     return [one for one in candidates if one]
@@ -587,6 +543,6 @@ def _candidates(text: str, reference: str) -> list[str]:
 
 def _ruling(text: str) -> Verdict:
     """Return the verdict of a judge's last line, which must be nothing else."""
-    lines = strip_thinking(text).rstrip().splitlines()
+    last = "".join(strip_thinking(text).rstrip().splitlines()[-1:]).strip()
     rulings: dict[str, Verdict] = {"VERDICT: CORRECT": "correct", "VERDICT: WRONG": "wrong"}
-    return rulings.get(lines[-1].strip() if lines else "", "unreadable")
+    return rulings.get(last, "unreadable")

@@ -32,23 +32,19 @@ PROCESSOR_SECONDS = 5
 _WALL_SECONDS = 120.0  # the last resort, for a process that waits and computes nothing
 _PACKAGES: dict[Kind, str] = {"gym": "reasoning_gym", "math": "math_verify"}
 _SHOWN = 60
-# No keys and no settings of the caller; one thread, since each reserves address space.
+# One thread, since each reserves address space of the little that there is.
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# No keys and no settings of the caller.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL", "TMPDIR")
 
 LITERAL_TASKS = frozenset({"binary_matrix", "n_queens", "number_sorting", "spiral_matrix", "string_insertion"})
 """Tasks of reasoning-gym whose scorers evaluate texts as Python, in the hope of a list."""
 FORMULA_TASKS = frozenset(
-    {
-        "countdown",
-        "intermediate_integration",
-        "polynomial_multiplication",
-        "puzzle24",
-        "simple_integration",
-    }
+    {"countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"}
 )
 """Tasks of reasoning-gym whose scorers evaluate texts with sympy."""
-_MOST_EVALUATED = 10_000
-_MOST_EXPONENT = 1000
+_MOST_EVALUATED = 10_000  # characters; the parsers take more than linear time
+_MOST_EXPONENT = 1000  # sympy computes powers of numbers while it parses
 # Words without brackets and quotes can be looked up, but nothing can be called.
 _WORDS = re.compile(r"[^()\[\]{}'\"`\\@:;=*^%<>]*")
 _FORMULA = re.compile(r"[\w\s.,+\-*/^()|=]*")
@@ -65,13 +61,9 @@ _HUGE = re.compile(
 
 
 def may_be_evaluated(text: str, task: str) -> bool:
-    """Return whether a text may be given to a task's scorer: a literal or a formula, and nothing that acts.
-
-    Args:
-        text: An answer, a reference answer, or a text of the task's own data.
-        task: The task of reasoning-gym.
-    """
+    """Return whether a text may be given to a task's scorer: a literal or a formula, and nothing that acts."""
     if task in LITERAL_TASKS:
+        # Two underscores reach the attributes through which Python is escaped from.
         short = len(text) <= _MOST_EVALUATED and "__" not in text
         return short and (_is_literal(text) or bool(_WORDS.fullmatch(text)))
     return task not in FORMULA_TASKS or (len(text) <= _MOST_EVALUATED and _is_formula(text))
@@ -102,14 +94,10 @@ def is_too_large(text: str) -> bool:
 
 
 def require(kind: Kind) -> None:
-    """Make sure that the package of a kind of grader is installed, without importing it.
-
-    Raises:
-        MissingExtraError: It is not.
-    """
+    """Make sure that the package of a kind of grader is installed, without importing it."""
     package = _PACKAGES[kind]
     try:
-        found = importlib.util.find_spec(package)
+        found = importlib.util.find_spec(package)  # importing takes seconds, and belongs in the process
     except ValueError:  # imported in a way that left no specification
         return
     if found is None:
@@ -140,7 +128,7 @@ class _GraderProcess:
         self._owner = 0
 
     def ask(self, about: str, request: dict[str, Any]) -> Any:
-        with self._lock:
+        with self._lock:  # one pipe: replies carry no number that tells whose they are
             process = self._running()
             reply = self._exchange(process, json.dumps(request))
             if reply is None:
@@ -224,8 +212,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD
 
 
 _PROCESSES: dict[Kind, _GraderProcess] = {kind: _GraderProcess(kind) for kind in _PACKAGES}

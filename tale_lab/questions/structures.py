@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tale_lab.questions.answer_extraction import is_spelled, marked_answer, read_number, starts_with_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    _Found: TypeAlias = tuple[str, tuple[object, ...]]
+    """What was matched, and its parts."""
 
 
 def _words(*lines: str) -> list[str]:
@@ -48,7 +51,7 @@ _AMOUNTS = re.compile(
     rf"(?<!\d){_AMOUNT}(?:\s{{0,3}},\s{{0,3}}(?:and\s{{1,3}})?{_AMOUNT}|\s{{1,3}}and\s{{1,3}}{_AMOUNT})+"
 )
 _ITEMS = re.compile(r"[^,;\n]{1,40}(?:,[^,;\n]{1,40}){1,19}")
-_MOST_ITEM_WORDS = 3
+_MOST_ITEM_WORDS = 3  # longer items are clauses of a sentence
 _CODE = re.compile(r"(?<![\w.])(?=[A-Za-z()]{1,12}\d)[A-Za-z(][A-Za-z\d()]{1,40}[+-]?(?!\w)")
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|ce|mathbf)\b|[_{}$\\*]")
 _NUMERAL = re.compile(r"(?<![\w.])[-−]?\d{1,18}(?:\.\d{1,18})?(?![\w.])")
@@ -60,13 +63,14 @@ _UNITS = frozenset(
         "USD EUR GBP CNY JPY MB GB TB KB kB",
     )
 )
+# Short words that look like units, and variables that would make a formula a measure.
 _NO_UNIT = frozenset(
     _words(
         "to or and of by vs am pm a.m. p.m. st nd rd th pi e i x y z n k d p q r t u w a b c",
         "sin cos tan log ln sqrt times plus minus o'clock",
     )
 ) | frozenset(part for name in _MONTHS for part in (name, name[:3]))
-_MOST_UNIT_WORDS = 3
+_MOST_UNIT_WORDS = 3  # "square meters each"; what is longer is a sentence about a number
 _LATEX_UNITS = (
     (re.compile(r"\\(?:text|mathrm|textrm)\{([^{}]*)\}"), r" \1"),
     (re.compile(r"\^\{?\\circ\}?"), "°"),
@@ -91,11 +95,7 @@ class Structure(NamedTuple):
 
 
 def is_measure(reference: str) -> bool:
-    """Return whether a reference is a number with a unit at most: ``18 dollars``, but not ``12:30`` or ``H2O``.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return whether a reference is a number with at most a unit: ``18 dollars``, not ``12:30`` or ``H2O``."""
     plain = reference.strip()
     for pattern, simple in _LATEX_UNITS:
         plain = pattern.sub(simple, plain)
@@ -115,11 +115,7 @@ def _is_unit(word: str) -> bool:
 
 
 def is_mathematical(reference: str) -> bool:
-    """Return whether a reference is a formula, a tuple or a set, which only mathematics can compare.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return whether a reference is a formula, a tuple or a set, which only mathematics can compare."""
     plain = reference.strip()
     if re.search(r"\\[A-Za-z{]", plain):
         return True
@@ -130,15 +126,12 @@ def is_mathematical(reference: str) -> bool:
 
 
 def read_structure(reference: str) -> Structure | None:
-    """Return a reference answer with parts; None where it has none.
-
-    Args:
-        reference: The reference answer.
-    """
+    """Return a reference answer with parts; None where it has none."""
     plain = _plain(reference)
     if plain[:1] == "[" and plain[-1:] == "]":
         return Structure("list", (_canonical(plain),))
     function = any(name in _FUNCTIONS for name in _NAME.findall(plain))
+    # In this order: 12:30 is a time before it is a ratio, and 2024-03-14 a date before it is a range.
     for kind in ("time", "date", "range", "ratio", *(() if function else ("code",))):
         for match, parts in _FOUND[kind](plain):
             if match == plain:
@@ -152,12 +145,7 @@ def read_structure(reference: str) -> Structure | None:
 
 
 def find_structure(reference: Structure, text: str) -> Structure | None:
-    """Return what a text gives of the reference's kind, the last of it; what is marked as the answer wins.
-
-    Args:
-        reference: Says what to look for.
-        text: The model's answer.
-    """
+    """Return what a text gives of the reference's kind, the last of it; what is marked as the answer wins."""
     marked = marked_answer(text)
     whole = _plain(text)
     if reference.kind == "list":
@@ -170,19 +158,12 @@ def find_structure(reference: Structure, text: str) -> Structure | None:
 
 
 def same(reference: Structure, given: Structure) -> bool:
-    """Return whether both are the same; what the reference leaves open (a year, am or pm) may be given.
-
-    Args:
-        reference: The reference answer.
-        given: The answer.
-    """
+    """Return whether both are the same; what the reference leaves open (a year, am or pm) may be given."""
     if reference.kind == "date":
         return all(one in {None, other} for one, other in zip(reference.parts, given.parts, strict=True))
     if reference.kind == "time":
-        (hour, *rest, half), (given_hour, *given_rest, given_half) = reference.parts, given.parts
-        return rest == given_rest and bool(
-            _hours(hour, half, given_half) & _hours(given_hour, given_half, half)
-        )
+        (hour, *rest, half), (other, *others, other_half) = reference.parts, given.parts
+        return rest == others and bool(_hours(hour, half, other_half) & _hours(other, other_half, half))
     return reference.parts == given.parts
 
 
@@ -198,7 +179,7 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip().rstrip(".").strip()
 
 
-def _times(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
+def _times(text: str) -> Iterator[_Found]:
     for match in _TIME.finditer(text):
         if match["minute"] or match["half"]:
             half = match["half"].lower() if match["half"] else None
@@ -206,8 +187,9 @@ def _times(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
             yield match[0].rstrip("."), parts
 
 
-def _dates(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
+def _dates(text: str) -> Iterator[_Found]:
     matches = [match for pattern in _DATES for match in pattern.finditer(text)]
+    # The last to end is the last given; of two that end there, the longer one has the year.
     for match in sorted(matches, key=lambda match: (match.end(), -match.start())):
         named = match.groupdict()
         month = named["month"].lower()[:3]
@@ -216,34 +198,26 @@ def _dates(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
         yield match[0], (int(year) if year else None, number, int(day) if day else None)
 
 
-def _ratios(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
-    for match in _RATIO.finditer(text):
-        yield match[0], tuple(match[0].replace(" ", "").split(":"))
-
-
-def _ranges(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
-    for match in _RANGE.finditer(text):
-        yield match[0], (_amount(match["low"]), _amount(match["high"]))
-
-
-def _codes(text: str) -> Iterator[tuple[str, tuple[object, ...]]]:
+def _codes(text: str) -> Iterator[_Found]:
     for match in _CODE.finditer(_TYPESETTING.sub("", text)):
-        yield match[0], (match[0].strip("()").casefold() if "(" not in match[0][1:] else match[0].casefold(),)
+        # Brackets around a whole formula say nothing; those of Ca(OH)2 are a part of it.
+        yield match[0], ((match[0] if "(" in match[0][1:] else match[0].strip("()")).casefold(),)
 
 
-_FOUND: dict[str, Callable[[str], Iterator[tuple[str, tuple[object, ...]]]]] = {
+_FOUND: dict[str, Callable[[str], Iterable[_Found]]] = {
     "time": _times,
     "date": _dates,
-    "range": _ranges,
-    "ratio": _ratios,
+    "range": lambda text: ((one[0], (_amount(one[1]), _amount(one[2]))) for one in _RANGE.finditer(text)),
+    "ratio": lambda text: (
+        (one[0], tuple(one[0].replace(" ", "").split(":"))) for one in _RATIO.finditer(text)
+    ),
     "code": _codes,
 }
 
 
 def _amount(text: str) -> str:
-    return str(Fraction(text.replace(",", "").replace("−", "-").strip("$%").replace("$", ""))) + text[-1:] * (
-        text[-1:] == "%"
-    )
+    number = Fraction(re.sub("[,$%]", "", text).replace("−", "-"))
+    return f"{number}{'%' * text.endswith('%')}"
 
 
 def _last_list(reference: Structure, whole: str, marked: str | None) -> Structure | None:
@@ -264,11 +238,7 @@ def _last_list(reference: Structure, whole: str, marked: str | None) -> Structur
 
 
 def last_group(text: str) -> str | None:
-    """Return what stands in the last brackets that are closed, the outermost of them, brackets included.
-
-    Args:
-        text: The model's answer.
-    """
+    """Return what stands in the last brackets that are closed, the outermost of them, brackets included."""
     depth, start, found = 0, 0, None
     for match in re.finditer(r"[\[\]]", text):
         if match[0] == "[":
@@ -283,6 +253,7 @@ def last_group(text: str) -> str | None:
 def _canonical(group: str) -> str:
     """Return a list as text without spaces, quotes and outer brackets, its numbers in one form."""
     inner = group[1:-1]
+    # [[1, 2]] is a marked list of two, but [[1], [2]] is a list of lists.
     while inner[:1] == "[" and inner[-1:] == "]" and "[" not in inner[1:-1]:
         inner = inner[1:-1]
     bare = re.sub(r"\s+", " ", inner.replace(", and ", ", ").replace('"', "").replace("'", "")).casefold()

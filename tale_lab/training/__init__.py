@@ -3,23 +3,19 @@
 Importing this package needs nothing but the core; training needs the extra ``train``.
 """
 
-from tale_lab.training.examples import Answer, Example, agreed_answer, examples_of
-from tale_lab.training.export import ExportSettings, Facts, Lengths, export_run, read_export, side_of
+from tale_lab.training.examples import agreed_answer, examples_of
+from tale_lab.training.export import ExportSettings, Facts, export_run, read_export, side_of
 from tale_lab.training.internalise import internalise
-from tale_lab.training.rewards import brevity, concise_reward, correct_reward, reward
+from tale_lab.training.rewards import concise_reward, correct_reward, reward
 from tale_lab.training.settings import Standing, Training, TrainingSettings
 
 __all__ = [
-    "Answer",
-    "Example",
     "ExportSettings",
     "Facts",
-    "Lengths",
     "Standing",
     "Training",
     "TrainingSettings",
     "agreed_answer",
-    "brevity",
     "concise_reward",
     "correct_reward",
     "examples_of",

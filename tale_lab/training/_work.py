@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tale_lab.training.settings import TrainingSettings
 
 _PATIENCE = 10  # steps without any reward before a training is given up
-_SHOWN = 3
+_SHOWN = 3  # examples named in an error
 
 
 def train(
@@ -77,15 +78,12 @@ def train(
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the last complete checkpoint: its state is the last file that is written."""
-    found = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        return "global_step" in json.loads((checkpoint / "trainer_state.json").read_bytes())
-    except (OSError, ValueError):
-        return False
+    whole: dict[int, Path] = {}
+    for path in (folder / "checkpoints").glob("checkpoint-*"):
+        with contextlib.suppress(OSError, ValueError):  # stopped while it was written
+            if "global_step" in json.loads((path / "trainer_state.json").read_bytes()):
+                whole[int(path.name.rpartition("-")[2])] = path
+    return whole[max(whole)] if whole else None
 
 
 def _fitting(
@@ -93,20 +91,20 @@ def _fitting(
 ) -> tuple[list[Line], int]:
     """Return the lines that fit the context, and the tokens of the longest."""
     room = settings.max_tokens if settings.method == "grpo" else 0
-    lengths = [_length(line, tokenizer) + room for line in lines]
-    long = [(length, line) for length, line in zip(lengths, lines, strict=True) if length > context]
+    measured = [(_length(line, tokenizer) + room, line) for line in lines]
+    long = [(length, line) for length, line in measured if length > context]
     if long and not settings.skip_long:
         named = ", ".join(
-            f"{line['prompt'][-1]['content'][:40]!r} ({length} tokens)" for length, line in long[:_SHOWN]
+            f"{line['prompt'][-1]['content'][:40]!r} ({size} tokens)" for size, line in long[:_SHOWN]
         )
         raise DataError(
             f"{len(long)} of {len(lines)} examples are longer than the context of {context} tokens, among them "
             f"{named}; skip them with --skip-long, or set a larger --context"
         )
-    kept = [line for length, line in zip(lengths, lines, strict=True) if length <= context]
-    if lines and not kept:
+    if lines and len(long) == len(lines):
         raise DataError(f"all {len(lines)} examples are longer than the context of {context} tokens")
-    return kept, max((length for length in lengths if length <= context), default=0)
+    kept = [(length, line) for length, line in measured if length <= context]
+    return [line for _, line in kept], max((length for length, _ in kept), default=0)
 
 
 def _length(line: Line, tokenizer: Any) -> int:
@@ -197,17 +195,14 @@ class _Shown(transformers.TrainerCallback):  # type: ignore[misc]  # the extra i
         del args, control
         figures = _figures(logs)
         if "reward" in figures:
-            self._check(figures["reward"])
-        self._show(Standing(step=state.global_step, steps=state.max_steps, figures=figures))
-
-    def _check(self, earned: float) -> None:
-        self._unrewarded = 0 if earned else self._unrewarded + 1
+            self._unrewarded = 0 if figures["reward"] else self._unrewarded + 1
         if self._unrewarded >= _PATIENCE:
             raise TrainingError(
                 f"{_PATIENCE} steps in a row earned no reward, so there is nothing to learn from: the model "
                 "answers none of these questions right; take easier questions, a larger --max-tokens, or train "
                 "with sft first"
             )
+        self._show(Standing(step=state.global_step, steps=state.max_steps, figures=figures))
 
 
 def _figures(logs: dict[str, Any]) -> dict[str, float]:

@@ -50,11 +50,7 @@ def source(model: str) -> dict[str, str]:
 
 
 def digest(model: str) -> str:
-    """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-    """
+    """Return the SHA-256 of a GGUF file, or the commit of a model on the hub; empty for a folder."""
     path = Path(model)
     if path.is_file():
         return file_digest(path)
@@ -62,14 +58,7 @@ def digest(model: str) -> str:
 
 
 def choose_device(wanted: str | None) -> str:
-    """Return the device to train on.
-
-    Args:
-        wanted: ``"cpu"``, ``"cuda"`` or ``"mps"``; None takes the best one available.
-
-    Raises:
-        InvalidValueError: This machine has no such device.
-    """
+    """Return the device to train on."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted is None:
         return next(name for name, is_there in there.items() if is_there)
@@ -90,50 +79,32 @@ def number_type(device: str) -> Any:
 
 
 def load_tokenizer(model: str) -> Any:
-    """Return the tokenizer of a chat model.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-        TrainingError: It has no chat template.
-    """
+    """Return the tokenizer of a chat model."""
     tokenizer = _loaded(AutoTokenizer, model)
     if not tokenizer.chat_template:
         raise TrainingError(
             f"{model!r} has no chat template, so it is not a chat model: train its instruct version, or put a "
             "chat_template.jinja into its folder"
         )
-    if tokenizer.pad_token is None:
+    if tokenizer.pad_token is None:  # batches of texts of different lengths need one
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_model(model: str, device: str) -> Any:
-    """Load the weights in the dtype that the device trains in.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-    """
+    """Load the weights in the dtype that the device trains in."""
     if not model.endswith(".gguf"):
         return _loaded(AutoModelForCausalLM, model, dtype=number_type(device))
+    config = GgufConfig(dequantize=True)
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar without a switch
-        unpacked = _loaded(
-            AutoModelForCausalLM,
-            model,
-            dtype=number_type(device),
-            quantization_config=GgufConfig(dequantize=True),
-        )
+        unpacked = _loaded(AutoModelForCausalLM, model, dtype=number_type(device), quantization_config=config)
     # The weights are plain now, but the model still claims to be quantized, and those are not trained.
     unpacked.hf_quantizer, unpacked.is_quantized = None, False
     return unpacked
 
 
 def context_of(model: str, settings: TrainingSettings) -> int:
-    """Return the longest text that the model is trained on, in tokens.
-
-    Raises:
-        UnknownModelError: The model cannot be loaded.
-        InvalidValueError: The model's own context is shorter than the one asked for.
-    """
+    """Return the longest text that the model is trained on, in tokens."""
     own = int(getattr(_text_config(model), "max_position_embeddings", 0) or 0)
     if settings.context is None:
         return own or 2048
@@ -169,21 +140,15 @@ class Memory(Record):
 
 
 def memory(model: str, settings: TrainingSettings, *, longest: int, device: str) -> Memory:
-    """Estimate the memory of a training without loading the model.
-
-    Args:
-        model: A folder, a name on the hub, or a GGUF file.
-        settings: How it is trained.
-        longest: The longest question and answer, in tokens.
-        device: Where it is trained.
-    """
+    """Estimate the memory of a training without loading the model."""
     config = _text_config(model)
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes without weights
         empty = AutoModelForCausalLM.from_config(_config(model))
     size = torch.finfo(number_type(device)).bits // 8
     parameters = sum(one.numel() for one in empty.parameters())
     layers = [one for one in empty.modules() if isinstance(one, torch.nn.Linear)]
     adapter = settings.rank * sum(one.in_features + one.out_features for one in layers)
+    # dpo holds the preferred and the rejected answer of each example.
     texts = settings.micro_batch * (2 if settings.method == "dpo" else 1)
     per_layer = config.hidden_size * _ACTIVATIONS * size // 2
     # With checkpointing only the border of each layer is kept, and one layer is done again at a time.
@@ -241,20 +206,13 @@ def file_digest(path: Path) -> str:
 def merge(model: str, folder: Path) -> Path:
     """Merge the adapter into its base and write the result.
 
-    Args:
-        model: The base: a folder, a name on the hub, or a GGUF file.
-        folder: Where the training was written.
-
     Returns:
         ``merged.gguf`` for a GGUF file, otherwise the folder ``merged``.
-
-    Raises:
-        TrainingError: The gguf package does not know the architecture of the GGUF file.
     """
     reader = gguf.GGUFReader(model) if model.endswith(".gguf") else None
     names = None if reader is None else _tensor_names(reader)
     with quiet():
-        base = load_model(model, "cpu")
+        base = load_model(model, "cpu")  # in float32: bfloat16 would round small changes away
         trained = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
     if reader is not None:
         written = folder / "merged.gguf"
@@ -329,17 +287,13 @@ def _rotated(weight: Any, heads: int) -> Any:
 
 
 def _copy_fields(reader: Any, writer: Any) -> None:
-    for name, field in _own_fields(reader):
+    for name, field in reader.fields.items():
+        # The writer makes these itself.
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
         kind = field.types[0]
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), kind, sub_type=inner)
-
-
-def _own_fields(reader: Any) -> Iterator[tuple[str, Any]]:
-    for name, field in reader.fields.items():
-        # The writer makes these itself.
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            yield name, field
 
 
 def _add(writer: Any, tensor: Any, change: Any) -> None:

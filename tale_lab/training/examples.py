@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import CountSource, Record
-from tale_lab.questions.votes import vote
+from tale_lab.questions.answer_extraction import vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +49,6 @@ class Answer(Record):
     """One answer, and what it cost."""
 
     text: str
-    """The answer."""
     tokens: int = Field(ge=0)
     """Output tokens."""
     budget: int | None
@@ -65,11 +64,9 @@ class Example(Record):
     """What a model can learn from one question."""
 
     question: str
-    """The plain question."""
     question_id: str
     """The id that the search gave it."""
     concise: Answer
-    """The right answer to learn."""
     vanilla: Answer
     """The answer without a budget: what the model would say."""
     wrong: Answer | None
@@ -104,9 +101,9 @@ def examples_of(
         example = _example(trace, labels, min_tokens, with_vanilla=with_vanilla)
         if example is None:
             continue
-        before = found.setdefault(question_key(trace.question), example)
-        if example.concise.tokens < before.concise.tokens:
-            found[question_key(trace.question)] = example
+        before = found.get(key := question_key(trace.question))
+        if before is None or example.concise.tokens < before.concise.tokens:
+            found[key] = example
     return tuple(found.values())
 
 
@@ -117,9 +114,6 @@ def question_key(question: str) -> str:
 
 def agreed_answer(texts: Iterable[str]) -> str | None:
     """Return the answer that more than half of the readable texts give, in one spelling.
-
-    Args:
-        texts: Answers to one question.
 
     Returns:
         The answer; None when fewer than `FEWEST_VOTES` are readable, or no answer has a majority.
@@ -145,6 +139,7 @@ def _example(
         concise = _shortest([probe for probe in right if probe.budget is None], min_tokens)
     if concise is None:
         return None
+    # No longer than the right one: otherwise training could prefer it for its length alone.
     short = [probe for probe in wrong if probe.text.strip() and _tokens(probe) <= _tokens(concise)]
     return Example(
         question=trace.question,
@@ -162,6 +157,7 @@ def _judged(probes: Sequence[Probe], labels: Labels) -> tuple[list[Probe], list[
     """Split answers into right and wrong ones; nothing is wrong where no majority says what is right."""
     if labels == "graded":
         return [one for one in probes if one.correct], [one for one in probes if not one.correct]
+    # A majority over all budgets: one budget alone has too few samples.
     agreed = agreed_answer(probe.text for probe in probes)
     if agreed is None:
         return [], []
@@ -195,14 +191,7 @@ def prompt_of(question: str, strategy: Strategy) -> list[dict[str, str]]:
 def lines_of(
     example: Example, prompt: list[dict[str, str]], file_format: Format, pairing: Pairing = "vanilla"
 ) -> list[Line]:
-    """Return the lines of an example: one, or in the formats of pairs one a pair.
-
-    Args:
-        example: The example.
-        prompt: The conversation before the answer.
-        file_format: Any but ``reward``, which needs the reference answer: `reward_line`.
-        pairing: The pairing rule, for the formats of pairs.
-    """
+    """Return the lines of an example: one, or in the formats of pairs one a pair."""
     chosen = _said(example.concise)
     others = [_said(one) for one in rejected(example, pairing)]
     if file_format == "sft":
@@ -230,12 +219,10 @@ def reward_line(example: Example, prompt: list[dict[str, str]], question: Questi
 
 def rejected(example: Example, pairing: Pairing) -> list[Answer]:
     """Return what the concise answer is preferred to, by the pairing rule."""
-    others = []
-    if pairing in {"vanilla", "both"} and example.vanilla.text != example.concise.text:
-        others.append(example.vanilla)
-    if pairing in {"wrong", "both"} and example.wrong is not None:
-        others.append(example.wrong)
-    return [one for one in others if one.text]
+    others = {"vanilla": example.vanilla, "wrong": example.wrong}
+    found = [one for name, one in others.items() if one is not None and pairing in {name, "both"}]
+    # A pair of equal texts teaches nothing, and an empty one cannot be sent.
+    return [one for one in found if one.text not in {"", example.concise.text}]
 
 
 def _said(answer: Answer) -> list[dict[str, str]]:

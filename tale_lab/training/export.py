@@ -56,7 +56,6 @@ class ExportSettings(Record):
     """How training data is made from measured answers."""
 
     format: Format = "sft"
-    """What is written."""
     pairing: Pairing = "vanilla"
     """What an answer is preferred to, in the formats of pairs."""
     model: str | None = None
@@ -118,13 +117,10 @@ class Facts(Record):
     examples: int = Field(ge=0)
     """Questions with an answer to learn."""
     train: int = Field(ge=0)
-    """Lines to train on."""
     test: int = Field(ge=0)
-    """Lines held out."""
     vanilla: Lengths
     """The answers without a budget to these questions."""
     concise: Lengths
-    """The answers to learn."""
     estimated: int = Field(ge=0)
     """How many answers to learn were counted by a tokenizer, not by the provider."""
     digest: str
@@ -132,21 +128,6 @@ class Facts(Record):
     settings: dict[str, Any]
     """How they were made; see `ExportSettings`."""
     version: str
-    """Version of this package."""
-
-    @classmethod
-    def of(cls, examples: Sequence[Example], **more: Any) -> Facts:
-        """Return the facts of at least one example."""
-        return cls(
-            models=tuple(sorted({one.model for one in examples if one.model})),
-            strategies=tuple(sorted({one.strategy for one in examples})),
-            examples=len(examples),
-            vanilla=Lengths.of([one.vanilla.tokens for one in examples]),
-            concise=Lengths.of([one.concise.tokens for one in examples]),
-            estimated=sum(one.source == "estimated" for one in examples),
-            version=__version__,
-            **more,
-        )
 
     @property
     def saved(self) -> float:
@@ -166,6 +147,7 @@ def side_of(question: str, *, seed: int, test_share: float) -> Side:
         >>> [side_of(f"{n} + 1?", seed=1024, test_share=0.5) for n in range(4)]
         ['test', 'test', 'test', 'train']
     """
+    # Not drawn at random: a later export with more questions must not move one to the other side.
     digest = hashlib.sha256(f"{seed}\0{question_key(question)}".encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
 
@@ -189,7 +171,12 @@ def export_run(
             not what the format wants; nothing is written then.
         InvalidValueError: The prompt strategy carries a budget, or the folder cannot be written.
     """
-    strategy = _unbudgeted(settings.prompt_strategy)
+    strategy = get_strategy(settings.prompt_strategy)
+    if strategy.budgeted:
+        raise InvalidValueError(
+            f"strategy {settings.prompt_strategy!r} carries a budget, but the trained model is asked without "
+            "one: use 'internalised' (the plain question) or 'vanilla'"
+        )
     if settings.format == "reward":
         # Training reads the name from the data, and data never names what is imported.
         check_grader(settings.grader, "format reward")
@@ -202,42 +189,30 @@ def export_run(
     )
     if not examples:
         raise DataError(_nothing(store, traces, settings))
-    asked = _questions(store, data)
+    known = store.results("question", Question) if data is None else data.questions
+    asked = {question_key(one.question): one for one in known}
     lines = _lines(examples, strategy, settings, asked)
     facts = _facts(store, traces, examples, lines, settings)
-    _check(lines, settings)
+    _check(lines, settings)  # before anything is written
     _write(Path(folder), facts, examples, lines, _held_out(traces, asked, settings))
     return facts
 
 
-def _unbudgeted(name: str) -> Strategy:
-    strategy = get_strategy(name)
-    if strategy.budgeted:
-        raise InvalidValueError(
-            f"strategy {name!r} carries a budget, but the trained model is asked without one: use "
-            "'internalised' (the plain question) or 'vanilla'"
-        )
-    return strategy
-
-
 def _traces(store: Store, settings: ExportSettings) -> list[SearchTrace | Measurement]:
     every: list[SearchTrace | Measurement] = [*store.traces(), *store.results("elasticity", Measurement)]
-    found = [trace for trace in every if _wanted(trace, settings)]
+    found = [
+        trace
+        for trace in every
+        if settings.strategy in {None, trace.settings.strategy}
+        and settings.model in {None, *(probe.model for probe in trace.probes)}
+    ]
     if not found:
-        which = "".join(
-            f" {word} {name!r}"
-            for word, name in (("of model", settings.model), ("in strategy", settings.strategy))
-            if name is not None
-        )
+        named = (("of model", settings.model), ("in strategy", settings.strategy))
+        which = "".join(f" {word} {name!r}" for word, name in named if name is not None)
         raise DataError(
             f"{store.path} holds no finished search{which}; make some with: tale search DATA --out {store.path}"
         )
     return found
-
-
-def _wanted(trace: SearchTrace | Measurement, settings: ExportSettings) -> bool:
-    models = {probe.model for probe in trace.probes}
-    return settings.strategy in {None, trace.settings.strategy} and settings.model in {None, *models}
 
 
 def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings: ExportSettings) -> str:
@@ -254,11 +229,6 @@ def _nothing(store: Store, traces: Sequence[SearchTrace | Measurement], settings
     )
 
 
-def _questions(store: Store, data: Dataset | None) -> dict[str, Question]:
-    known = store.results("question", Question) if data is None else data.questions
-    return {question_key(one.question): one for one in known}
-
-
 def _lines(
     examples: Iterable[Example], strategy: Strategy, settings: ExportSettings, asked: Mapping[str, Question]
 ) -> dict[Side, list[Line]]:
@@ -266,22 +236,17 @@ def _lines(
     for example in examples:
         side = side_of(example.question, seed=settings.seed, test_share=settings.test_share)
         prompt = prompt_of(example.question, strategy)
-        if settings.format == "reward":
-            question = _reference(example, asked)
-            lines[side].append(reward_line(example, prompt, question, settings.grader))
-        else:
+        if settings.format != "reward":
             lines[side] += lines_of(example, prompt, settings.format, settings.pairing)
+            continue
+        question = asked.get(question_key(example.question))
+        if question is None:
+            raise DataError(
+                f"the reference answer of {example.question[:60]!r} is not in the results file; name the "
+                "questions that were searched with --data DATA"
+            )
+        lines[side].append(reward_line(example, prompt, question, settings.grader))
     return lines
-
-
-def _reference(example: Example, asked: Mapping[str, Question]) -> Question:
-    try:
-        return asked[question_key(example.question)]
-    except KeyError:
-        raise DataError(
-            f"the reference answer of {example.question[:60]!r} is not in the results file; name the questions "
-            "that were searched with --data DATA"
-        ) from None
 
 
 def _facts(
@@ -292,8 +257,7 @@ def _facts(
     settings: ExportSettings,
 ) -> Facts:
     sources = sorted({str(run["data"]) for run in store.runs() if "data" in run})
-    return Facts.of(
-        examples,
+    return Facts(
         results=store.path,
         data=tuple(sources),
         measured=len({question_key(trace.question) for trace in traces}),
@@ -301,6 +265,13 @@ def _facts(
         test=len(lines["test"]),
         digest=hashlib.sha256(as_jsonl(lines["train"]).encode()).hexdigest(),
         settings=settings.model_dump(),
+        models=tuple(sorted({one.model for one in examples if one.model})),
+        strategies=tuple(sorted({one.strategy for one in examples})),
+        examples=len(examples),
+        vanilla=Lengths.of([one.vanilla.tokens for one in examples]),
+        concise=Lengths.of([one.concise.tokens for one in examples]),
+        estimated=sum(one.source == "estimated" for one in examples),
+        version=__version__,
     )
 
 
@@ -346,6 +317,7 @@ def _write(
                 (folder / name).write_text(text, encoding="utf-8")
             else:
                 (folder / name).unlink(missing_ok=True)  # of an earlier export
+        # Last: a folder without it is no export, so a write that was cut short is not trained on.
         (folder / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as exc:
         raise InvalidValueError(f"cannot write to {str(folder)!r}: {exc.strerror}") from exc
@@ -353,9 +325,6 @@ def _write(
 
 def read_export(folder: str | Path) -> tuple[Facts, list[Line], list[Line]]:
     """Read an exported folder again.
-
-    Args:
-        folder: Where it was written.
 
     Returns:
         The facts, the lines to train on, and the lines held out.
@@ -388,6 +357,7 @@ def card(facts: Facts, examples: Sequence[Example]) -> str:
         f"| {name} | {one.mean:.0f} | {one.low:.0f} | {one.median:.0f} | {one.high:.0f} |"
         for name, one in (("without a budget", facts.vanilla), ("to learn", facts.concise))
     )
+    counted = f" {facts.estimated} of them were counted by a tokenizer." if facts.estimated else ""
     return f"""# Concise answers: {facts.settings["format"]}
 
 Training data for a model that keeps its budget by itself: each prompt names no budget, each answer was found
@@ -408,7 +378,7 @@ under the smallest budget that kept it right.
 {rows}
 
 The answers to learn take {facts.concise.mean / max(facts.vanilla.mean, 1):.0%} of the tokens.\
-{_counted(facts)} They were chosen in hindsight, so this is a bound, not what a trained model will reach.
+{counted} They were chosen in hindsight, so this is a bound, not what a trained model will reach.
 
 {_plot(examples)}
 """
@@ -451,7 +421,3 @@ _PAIRINGS = {
     "wrong": "a wrong answer that is no longer",
     "both": "the answer without a budget, and a wrong answer that is no longer",
 }
-
-
-def _counted(facts: Facts) -> str:
-    return f" {facts.estimated} of them were counted by a tokenizer." if facts.estimated else ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tale_core.errors import DataError, InvalidValueError, MissingExtraError
+from tale_core.files import replace_file
 from tale_core.method.calibration import Calibration, Trained
 from tale_lab.training.export import read_export
 from tale_lab.training.rewards import correct_reward
@@ -70,7 +71,7 @@ def internalise(
     """
     settings = TrainingSettings.of("sft") if settings is None else settings
     facts, train, test = read_export(data)
-    _check_data(settings, facts, train)
+    _check_data(settings, facts, train)  # before torch, which takes seconds to import
     work = _heavy()
     folder = Path(out)
     training = _resumed(
@@ -86,7 +87,7 @@ def internalise(
     )
     if not training.finished:
         folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, training)
+        _save(folder, training)  # first, so that a training that is stopped can be resumed
         began = time.monotonic()
         ran = work.train(
             model, train, test, folder, settings, device=device, check_memory=check_memory, tell=tell, show=show
@@ -123,16 +124,11 @@ def _check_data(settings: TrainingSettings, facts: Facts, train: list[Line]) -> 
             f"{len(train)} {things} are too few for one step of {settings.batch // each}; search more "
             "questions, or set a smaller --batch"
         )
-    if settings.method == "grpo":
-        _check_reward(train)
-
-
-def _check_reward(train: list[Line]) -> None:
-    """Check that the grader rewards the reference answers."""
-    names = ("question", "answer", "grader", "meta")
-    columns = {name: [line[name] for line in train] for name in names}
-    rewards = correct_reward(columns["answer"], **columns)
-    if not any(rewards):
+    if settings.method != "grpo":
+        return
+    # A grader that does not even reward the reference answers would make hours of training futile.
+    columns = {name: [line[name] for line in train] for name in ("question", "answer", "grader", "meta")}
+    if not any(correct_reward(columns["answer"], **columns)):
         raise DataError(
             f"the grader {columns['grader'][0]!r} rewards nothing: it grades none of the {len(train)} "
             "reference answers as right; export again with another --grader"
@@ -147,7 +143,8 @@ def _resumed(folder: Path, wanted: Training) -> Training:
         return wanted
     except (OSError, ValidationError) as exc:
         raise InvalidValueError(f"cannot read {folder / STATE}: {exc}; name another folder") from exc
-    differing = [name for name, (one, other) in _identity(found, wanted).items() if one != other]
+    mine, theirs = _identity(found), _identity(wanted)
+    differing = [name for name in theirs if mine[name] != theirs[name]]
     if differing:
         raise InvalidValueError(
             f"{folder} holds another training: {', '.join(differing)} differ; name another folder, or train "
@@ -156,19 +153,14 @@ def _resumed(folder: Path, wanted: Training) -> Training:
     return found
 
 
-def _identity(one: Training, other: Training) -> dict[str, tuple[Any, Any]]:
-    """Return what must agree for a training to be resumed, from both."""
-    named = {name: (getattr(one, name), getattr(other, name)) for name in ("base", "base_digest")}
-    data = {"data": (one.facts["digest"], other.facts["digest"])}
-    mine, others = one.settings.decisive, other.settings.decisive
-    return named | data | {name: (mine[name], others[name]) for name in mine}
+def _identity(training: Training) -> dict[str, Any]:
+    """Return what must agree for a training to be resumed."""
+    named = {"base": training.base, "base_digest": training.base_digest, "data": training.facts["digest"]}
+    return named | training.settings.decisive
 
 
 def _save(folder: Path, training: Training) -> None:
-    path = folder / STATE
-    fresh = path.with_suffix(".part")
-    fresh.write_text(training.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)  # whole or not at all
+    replace_file(folder / STATE, f"{training.model_dump_json(indent=2)}\n".encode())
 
 
 def _calibration(folder: Path, training: Training) -> Calibration:

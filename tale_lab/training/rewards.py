@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tale_core.types import Grade
 
-_GRADERS_KEPT = 4096
+_GRADERS_KEPT = 4096  # GRPO asks each question many times; binding a grader may start a process
 
 
 def brevity(tokens: int, budget: int) -> float:
@@ -92,6 +92,7 @@ def correct_reward(
         DataError: A row names a grader that data may not name, or its grader cannot read the reference answer.
         InvalidValueError: A grader asks a model.
     """
+    # Files of others are trained on, too: a name in them must never lead to an import.
     for row, name in enumerate(grader, 1):
         check_grader(name, f"reward data, row {row}")
     asked = zip(completions, question, answer, grader, meta, strict=True)

@@ -31,9 +31,7 @@ class TrainingSettings(Record):
     """How a model is trained; together with the model and the data it decides the result."""
 
     method: Method = "sft"
-    """What is trained."""
     epochs: float = Field(default=3, gt=0)
-    """Passes over the data."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimizer steps; None runs all epochs."""
     batch: int = Field(default=16, ge=1)
@@ -43,7 +41,6 @@ class TrainingSettings(Record):
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak of the learning rate, which then falls linearly to 0."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Decay of the adapter's weights."""
     rank: int = Field(default=8, ge=1)
     """Rank of the adapter (LoRA's r)."""
     alpha: int = Field(default=32, ge=1)
@@ -79,6 +76,7 @@ class TrainingSettings(Record):
         """
         named = {name: value for name, value in changes.items() if value is not None}
         if "batch" in named:
+            # The largest that divides the batch: the result depends on the batch alone.
             named.setdefault("micro_batch", math.gcd(named["batch"], _MICRO_BATCH))
         return cls(**{"method": method, **_PAPER[method], **named})
 
@@ -106,9 +104,7 @@ class Standing(Record):
     """Progress of a training."""
 
     step: int
-    """Optimizer steps done."""
     steps: int
-    """Optimizer steps in all."""
     figures: dict[str, float]
     """Metrics of the step: ``loss``, ``reward``, ``mean_length``, ..."""
 
@@ -125,11 +121,9 @@ class Training(Record):
     facts: dict[str, Any]
     """What that folder holds; see `Facts`."""
     settings: TrainingSettings
-    """How it is trained."""
     version: str
     """Version of this package, and its commit."""
     device: str = ""
-    """What it ran on."""
     steps: int = Field(default=0, ge=0)
     """Optimizer steps done; 0 until it is finished."""
     skipped: int = Field(default=0, ge=0)

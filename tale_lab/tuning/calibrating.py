@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 
 def make_calibration(race: Race, tuned_on: Dataset, *, model: str, model_digest: str = "") -> Calibration:
-    """Write down what a race chose, exactly as it was raced.
-
-    Args:
-        race: The race.
-        tuned_on: Its questions.
-        model: The model's name, as its server reports it.
-        model_digest: Digest of its weights, where it is known.
-    """
+    """Write down what a race chose, exactly as it was raced."""
     return race.chosen.calibration(model).model_copy(
         update={
             "curve": tuple(_curve(race)),
@@ -45,23 +38,13 @@ def make_calibration(race: Race, tuned_on: Dataset, *, model: str, model_digest:
 def evidence(
     answers: Mapping[str, Attempt], baseline: Mapping[str, Attempt], *, data: str
 ) -> tuple[Evidence, Comparison]:
-    """Return what questions that were not used to choose say about a calibration.
-
-    Args:
-        answers: The answers under the calibration, by question.
-        baseline: Those of vanilla chain of thought.
-        data: Names the questions.
-
-    Raises:
-        InvalidValueError: No question was answered by both, or vanilla took no tokens.
-        MissingExtraError: scipy is not installed.
-    """
-    both = [question for question in answers if question in baseline]
+    """Return what questions that were not used to choose say about a calibration."""
     compared = Comparison.of(answers, baseline, name="vanilla")
     if compared is None or compared.saved is None or compared.saved_interval is None:
         raise InvalidValueError(f"no question of {data} has an answer with and without the calibration")
     saved = compared.saved_interval
-    mine, others = [answers[one] for one in both], [baseline[one] for one in both]
+    mine = [one for question, one in answers.items() if question in baseline]
+    others = [one for question, one in baseline.items() if question in answers]
     found = Evidence(
         data=data,
         questions=compared.questions,
@@ -84,20 +67,18 @@ def package_version() -> str:
 
 def _commit() -> str:
     """Return the commit of a checkout that this package is used from; empty for an installed package."""
-    here = Path(__file__).parent
     git = shutil.which("git")
     if git is None:
         return ""
     # Only a checkout that holds this very file: a virtual environment may be inside another repository.
-    known = subprocess.run(  # noqa: S603  # no shell, nothing from outside
-        [git, "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=False
+    commands = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "--short", "HEAD"])
+    known, head = (
+        subprocess.run(  # noqa: S603  # no shell, nothing from outside
+            [git, *command], cwd=Path(__file__).parent, capture_output=True, check=False, text=True
+        )
+        for command in commands
     )
-    if known.returncode:
-        return ""
-    head = subprocess.run(  # noqa: S603
-        [git, "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, check=False, text=True
-    )
-    return head.stdout.strip()
+    return "" if known.returncode else head.stdout.strip()
 
 
 def _curve(race: Race) -> list[CalibrationPoint]:
@@ -108,6 +89,7 @@ def _curve(race: Race) -> list[CalibrationPoint]:
         for one in race.standings
         if one.candidate.budget is not None
         and (one.candidate.strategy, one.candidate.exemplars) == (chosen.strategy, chosen.exemplars)
+        # Callers choose from the curve by price: a budget that breaks answers must not be on it.
         and one.comparison.accuracy_change >= -race.margin
     ]
     return [*sorted(points, key=lambda point: point.budget or 0), _point(None, race.baseline)]

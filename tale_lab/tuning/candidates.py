@@ -51,11 +51,7 @@ class Candidate(StrategyMethod):
         return f"{strategy}{fitted}{multiplied}{retry}"
 
     def calibration(self, model: str) -> Calibration:
-        """Return the candidate as a calibration, with nothing measured yet.
-
-        Args:
-            model: The model's name.
-        """
+        """Return the candidate as a calibration, with nothing measured yet."""
         return Calibration(
             model=model,
             strategy=self.strategy,
@@ -67,6 +63,7 @@ class Candidate(StrategyMethod):
 
     def tale(self) -> TaleMethod:
         """Return how to ask."""
+        # The model's name changes no call, and is known only when the calibration is saved.
         return TaleMethod(calibration=self.calibration("any"))
 
     def settings(self) -> dict[str, Any]:
@@ -105,6 +102,7 @@ def candidates_of(
     Raises:
         UnknownStrategyError: No strategy of one of these names.
     """
+    # An estimate is a call more per question, so only the published strategy is tried with it by default.
     zero_shot = ("tale",) if strategies is None else strategies
     field: list[Candidate] = []
     for strategy in STRATEGIES if strategies is None else strategies:

@@ -13,12 +13,12 @@ from tale_core.errors import InvalidValueError
 from tale_core.prompts.strategies import Exemplar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from tale_core.search.budget_search import SearchTrace
     from tale_core.search.curves import Probe
 
-_LEAST_REASONING = 15
+_LEAST_REASONING = 15  # tokens; fewer hold no reasoning that a model could imitate
 _ROUNDED_TO = 5
 
 
@@ -54,7 +54,8 @@ def harvest(
     found: dict[int, tuple[Exemplar, ...]] = {}
     for number in range(count):
         group = answers[number * len(answers) // count : (number + 1) * len(answers) // count]
-        shown = _middle(group, examples)
+        start = (len(group) - examples) // 2
+        shown = group[start : start + examples]
         mean = fmean(probe.usage.output_tokens for _, probe in shown)
         level = max(_ROUNDED_TO, round(mean / _ROUNDED_TO) * _ROUNDED_TO)
         found[level] = tuple(Exemplar(question=question, solution=probe.text) for question, probe in shown)
@@ -78,8 +79,3 @@ def _usable(probe: Probe) -> bool:
         and probe.finish_reason != "length"
         and probe.usage.output_tokens >= _LEAST_REASONING
     )
-
-
-def _middle(group: Sequence[tuple[str, Probe]], count: int) -> Sequence[tuple[str, Probe]]:
-    start = (len(group) - count) // 2
-    return group[start : start + count]

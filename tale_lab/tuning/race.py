@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     """Called with labels and three numbers ``asked``, ``judged``, ``stop``: has the candidates answer questions
     ``[asked:stop]``, and compares them with the baseline on ``[judged:stop]``."""
 
-_FEWEST_QUESTIONS = 8
+_FEWEST_QUESTIONS = 8  # fewer tell nothing, not even what a candidate costs
 _FIRST_SHARE = 30
 _FINALISTS = 2
-_POWER = 0.8
+_POWER = 0.8  # the usual one: in 4 of 5 cases
 
 
 class RaceSettings(Record):
@@ -62,7 +62,6 @@ class RaceSettings(Record):
     first: int | None = Field(default=None, ge=1)
     """Questions of the first round; None is 8, or a thirtieth of all where that is more."""
     sampling: Sampling = Sampling()
-    """Sampling of every answer."""
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -73,14 +72,10 @@ class RaceSettings(Record):
         return self
 
     def rounds(self, questions: int) -> list[tuple[int, int]]:
-        """Return (candidates, questions answered so far) of each round, the last one with all questions.
-
-        Args:
-            questions: How many questions there are.
-        """
+        """Return (candidates, questions answered so far) of each round, the last one with all questions."""
         field, plan = len(self.candidates), []
         answered = self.first or max(_FEWEST_QUESTIONS, questions // _FIRST_SHARE)
-        screening = questions // 2
+        screening = questions // 2  # the other half judges the last two on questions that did not pick them
         while field > _FINALISTS and screening:
             plan.append((field, min(answered, screening)))
             field = _FINALISTS if answered >= screening else max(_FINALISTS, math.ceil(field / 2))
@@ -96,6 +91,7 @@ class RaceSettings(Record):
         return self._bound(questions, [one.most_calls for one in self.candidates])
 
     def _bound(self, questions: int, each: Sequence[int]) -> int:
+        # Nobody knows yet who will stay: at worst the dearest do.
         dearest = sorted(each, reverse=True)
         total, before = questions, 0
         for field, answered in self.rounds(questions):
@@ -161,7 +157,6 @@ class Race:
     chosen: Candidate
     """The cheapest finalist shown to be within the margin; `BASELINE` when there is none."""
     decision: Decision
-    """Why."""
     standings: tuple[Standing, ...]
     """Every candidate that answered something, finalists first, each by its net tokens."""
     baseline: tuple[Attempt, ...]
@@ -213,11 +208,19 @@ def run_race(
             )
         return _compared(labels, answers, ids)
 
+    # The rule sees comparisons alone, so that it can be tested on simulated ones.
     decision = decide(list(field), settings.rounds(len(dataset)), compare, settings.margin)
-    standings = [
-        _standing(field[label], answers, one, dropped_in_round=decision.dropped.get(label))
-        for label, one in _compared(list(field), answers).items()
-    ]
+    standings = []
+    for label, one in _compared(list(field), answers).items():
+        both = [question for question in answers[label] if question in answers[baseline.label]]
+        standing = Standing(
+            candidate=field[label],
+            comparison=one,
+            answers=tuple(answers[label][question] for question in both),
+            baseline=tuple(answers[baseline.label][question] for question in both),
+            dropped_in_round=decision.dropped.get(label),
+        )
+        standings.append(standing)
     return Race(
         chosen=BASELINE if decision.chosen is None else field[decision.chosen],
         decision=decision,
@@ -230,14 +233,7 @@ def run_race(
 def decide(
     field: Sequence[str], rounds: Sequence[tuple[int, int]], compare: Compare, margin: float
 ) -> Decision:
-    """Take candidates through the rounds of a race.
-
-    Args:
-        field: Their labels.
-        rounds: Candidates and questions of each round; see `RaceSettings.rounds`.
-        compare: Asks the questions and compares the answers.
-        margin: How much accuracy may fall, as a share of the questions.
-    """
+    """Take candidates through the rounds of a race."""
     dropped: dict[str, int] = {}
     asked = 0
     for number, (_, stop) in enumerate(rounds[:-1], start=1):
@@ -249,13 +245,8 @@ def decide(
 
 
 def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> list[str]:
-    """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest.
-
-    Args:
-        field: The candidates' comparisons with the baseline, by label.
-        margin: How much accuracy may fall, as a share of the questions.
-        keep: How many stay.
-    """
+    """Return who stays after a round: by turns the cheapest that may be within the margin, and the safest."""
+    # Who saves nothing has no place in a race for savings, unless nobody saves anything yet.
     by_cost = sorted(field, key=lambda label: -(field[label].saved or 0))
     saving = [label for label in by_cost if (field[label].saved or 0) > 0] or by_cost
     cheapest = [label for label in saving if field[label].no_worse(margin) != "no"]
@@ -265,12 +256,7 @@ def survivors(field: Mapping[str, Comparison], margin: float, *, keep: int) -> l
 
 
 def choose(finalists: Mapping[str, Comparison], margin: float) -> str | None:
-    """Return the cheapest finalist shown to keep the accuracy and to save tokens; None when there is none.
-
-    Args:
-        finalists: Their comparisons with the baseline, by label.
-        margin: How much accuracy may fall, as a share of the questions.
-    """
+    """Return the cheapest finalist shown to keep the accuracy and to save tokens; None when there is none."""
     able = {
         label: one.saved
         for label, one in finalists.items()
@@ -283,10 +269,6 @@ def questions_needed(one: Comparison, margin: float) -> int:
     """Return how many questions show a candidate that loses nothing to be within a margin, in 4 of 5 cases.
 
     The usual sample size of a paired difference of shares, with the discordance that was seen.
-
-    Args:
-        one: The candidate's comparison with the baseline.
-        margin: How much accuracy may fall, as a share above 0.
     """
     discordance = (one.gained + one.lost + 2) / (one.questions + 2)  # as in its interval
     normal = NormalDist()
@@ -298,31 +280,8 @@ def _compared(
     labels: Sequence[str], answers: Mapping[str, Mapping[str, Attempt]], ids: Collection[str] | None = None
 ) -> dict[str, Comparison]:
     """Compare candidates with the baseline, on some of the questions or all."""
-
-    def of(label: str) -> dict[str, Attempt]:
-        return {key: one for key, one in answers[label].items() if ids is None or key in ids}
-
+    name = BASELINE.label
+    baseline = {key: one for key, one in answers[name].items() if ids is None or key in ids}
     # The token interval is a bootstrap: slow, and no rule here looks at it.
-    baseline = of(BASELINE.label)
-    found = {
-        label: Comparison.of(of(label), baseline, name=BASELINE.label, bootstrap=False) for label in labels
-    }
-    return {label: one for label, one in found.items() if one is not None}
-
-
-def _standing(
-    candidate: Candidate,
-    answers: Mapping[str, Mapping[str, Attempt]],
-    comparison: Comparison,
-    *,
-    dropped_in_round: int | None,
-) -> Standing:
-    mine, others = answers[candidate.label], answers[BASELINE.label]
-    both = [question for question in mine if question in others]
-    return Standing(
-        candidate=candidate,
-        comparison=comparison,
-        answers=tuple(mine[one] for one in both),
-        baseline=tuple(others[one] for one in both),
-        dropped_in_round=dropped_in_round,
-    )
+    found = ((label, Comparison.of(answers[label], baseline, name=name, bootstrap=False)) for label in labels)
+    return {label: one for label, one in found if one is not None}

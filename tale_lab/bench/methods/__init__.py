@@ -12,15 +12,16 @@ from tale_lab.bench.methods.base import (
     register_method,
 )
 from tale_lab.bench.methods.tale import TaleAsPublished, TaleCalibrated, Vanilla
-from tale_lab.bench.methods.worded import Concise
+from tale_lab.bench.methods.worded import Concise, EffortHigh, EffortLow, EffortMedium, EffortNone
 from tale_lab.bench.methods.consistency import SelfConsistency
-from tale_lab.bench.methods.efforts import Effort
 # isort: on
+
+for _level in (EffortNone, EffortLow, EffortMedium, EffortHigh):
+    register_method(_level)  # here, not in their module: they come last in a report
 
 __all__ = [
     "Concise",
     "Conditions",
-    "Effort",
     "Method",
     "Said",
     "SelfConsistency",

@@ -51,7 +51,6 @@ class Said(Record):
     """What a method answered."""
 
     text: str
-    """The answer that is graded."""
     events: tuple[ElasticityEvent, ...] = ()
     """What departed from the plan, for methods that work under a budget."""
 
@@ -82,9 +81,6 @@ class Method(Record, ABC):
     def under(cls, conditions: Conditions) -> Self:
         """Return the method for a run.
 
-        Args:
-            conditions: What the run has to offer.
-
         Raises:
             InvalidValueError: The run lacks something that the method needs.
         """
@@ -94,9 +90,6 @@ class Method(Record, ABC):
     @classmethod
     def configured(cls, argument: str) -> type[Method]:
         """Return the method with the settings that a name carries after a colon, as in ``tale:words@80``.
-
-        Args:
-            argument: The text after the colon.
 
         Raises:
             InvalidValueError: The method takes no settings, or the settings are invalid.
@@ -118,9 +111,6 @@ class Method(Record, ABC):
     @abstractmethod
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer to one question.
-
-        Args:
-            question: The question, with the answer format that the run asks for, if any.
 
         Returns:
             A flow that yields every call it needs, and returns what was said.
@@ -152,12 +142,9 @@ def ask(
     """
     framing = Framing(
         examples=tuple(
-            message
-            for shown, answer in examples
-            for message in (
-                Message(role="user", content=shown),
-                Message(role="assistant", content=answer),
-            )
+            Message(role=role, content=text)
+            for shown in examples
+            for role, text in zip(("user", "assistant"), shown, strict=True)
         ),
         before=f"{before}\n\n" if before else "",
         after=f"\n\n{after}" if after else "",
@@ -173,10 +160,6 @@ _methods: dict[str, type[Method]] = {}
 
 def register_method(method: M, *, replace: bool = False) -> M:
     """Add a method to the registry under its name; a class decorator.
-
-    Args:
-        method: The class.
-        replace: Whether to take the place of a method of that name.
 
     Raises:
         InvalidValueError: The name is taken and ``replace`` is False.
@@ -228,6 +211,7 @@ def _imported(name: str) -> type[Method]:
         ) from exc
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InvalidValueError(f"{name!r} is no subclass of tale_lab.bench.methods.Method: {found!r}")
+    # Reports quote both.
     unsaid = [attribute for attribute in ("name", "source") if not hasattr(found, attribute)]
     if unsaid:
         raise InvalidValueError(

@@ -13,7 +13,7 @@ from tale_core.tokens import usage_of
 from tale_core.types import Budget
 from tale_lab.bench.methods.base import Conditions, Method, Said, register_method
 from tale_lab.bench.methods.tale import Vanilla, asking_facts, estimates
-from tale_lab.questions.votes import vote
+from tale_lab.questions.answer_extraction import vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,6 @@ class SelfConsistency(Method):
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature of the short answers."""
     most: int = Field(default=40, ge=1)
-    """Most answers to one question."""
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
@@ -67,7 +66,7 @@ class SelfConsistency(Method):
         texts: list[str] = []
         drawn = 0
         while not texts or (len(texts) < self.most and spent + drawn / len(texts) <= limit):
-            call = self._sample(plan, len(texts) + 1)
+            call = plan.call().model_copy(update={"temperature": self.temperature, "sample": len(texts) + 1})
             reply = yield call
             cost = _spent(call, reply)
             spent, drawn = spent + cost, drawn + cost
@@ -80,11 +79,8 @@ class SelfConsistency(Method):
         return {**self.model_dump(mode="json", exclude={"calibration"}), "asking": facts}
 
     def _asking(self) -> TaleMethod:
-        return (
-            TaleMethod(strategy="essential")
-            if self.calibration is None
-            else TaleMethod(calibration=self.calibration)
-        )
+        chosen = self.calibration
+        return TaleMethod(strategy="essential") if chosen is None else TaleMethod(calibration=chosen)
 
     def _planned(self, question: str) -> Flow[tuple[Plan, int]]:
         """Return how to ask for a short answer, and the output tokens that it took to find out."""
@@ -95,17 +91,9 @@ class SelfConsistency(Method):
         cost = run.estimate_cost()
         return plan, 0 if cost is None else cost.output_tokens
 
-    def _sample(self, plan: Plan, number: int) -> ModelCall:
-        return plan.call().model_copy(update={"temperature": self.temperature, "sample": number})
-
 
 def elected(texts: Sequence[str], question: str) -> str:
-    """Return the first of the texts that give the answer which most of them give.
-
-    Args:
-        texts: Answers to one question, at least one.
-        question: The question; one that offers options is answered by a letter.
-    """
+    """Return the first of the texts that give the answer which most of them give."""
     said = [vote(text, question) for text in texts]
     votes = Counter(one for one in said if one is not None)
     if not votes:

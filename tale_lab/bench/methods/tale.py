@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -27,21 +26,26 @@ if TYPE_CHECKING:
     from tale_core.types import Flow
 
 _PAPER = "Han et al., arXiv 2412.18547"
+# The paper bounds no budget; a policy of this project would.
 _UNBOUNDED = BudgetPolicy(floor=1, ceiling=10**6)
-_WINDOW = 20
+_WINDOW = 20  # few benchmarks are as long as the usual 50 answers before an estimator may take over
 _SEED = 1024
 
 
 class StrategyMethod(Method):
     """A method that asks through a `TaleMethod`."""
 
-    @abstractmethod
-    def tale(self) -> TaleMethod:
-        """Return how to ask; called once."""
+    options: ClassVar[dict[str, Any]] = {}
+    """The options of the `TaleMethod`, where they are the same for every run."""
 
+    def tale(self) -> TaleMethod:
+        """Return how to ask."""
+        return TaleMethod(**self.options)
+
+    # An adaptive estimator learns from one question to the next, so all of them share one `TaleMethod`.
     @cached_property
     def asking(self) -> TaleMethod:
-        """How to ask."""
+        """How to ask, made once."""
         return self.tale()
 
     @property
@@ -72,10 +76,7 @@ def asking_facts(asking: TaleMethod) -> dict[str, Any]:
         if isinstance(strategy, Record)
         else strategy.name,
         # Looking for arithmetic errors without acting on them changes no call, so it is no part of the key.
-        "policy": {
-            **asking.policy.model_dump(mode="json"),
-            "on_slip": asking.policy.reactions["on_slip"],
-        },
+        "policy": asking.policy.model_dump(mode="json") | {"on_slip": asking.policy.reactions["on_slip"]},
         "estimator": _estimator_facts(asking.estimator) if strategy.budgeted else None,
         "curve": [point.model_dump(mode="json") for point in asking.curve],
     }
@@ -86,15 +87,8 @@ def _estimator_facts(estimator: Estimator) -> Any:
     if isinstance(estimator, RegressionEstimator):
         return estimator.facts.model_dump(mode="json", exclude={"digests"})  # a set, in any order
     if isinstance(estimator, AdaptiveEstimator):
-        start = _estimator_facts(estimator.start)
-        return [
-            estimator.name,
-            start,
-            estimator.quantile,
-            estimator.window,
-            estimator.explore,
-            estimator.memory,
-        ]
+        own = [getattr(estimator, name) for name in ("quantile", "window", "explore", "memory")]
+        return [estimator.name, _estimator_facts(estimator.start), *own]
     return f"{estimator.name}: {estimator!r}"
 
 
@@ -104,10 +98,7 @@ class Direct(StrategyMethod):
 
     name: ClassVar = "direct"
     source: ClassVar = f"{_PAPER}; prompt as published"
-
-    def tale(self) -> TaleMethod:
-        """Return how to ask."""
-        return TaleMethod(strategy="direct")
+    options: ClassVar = {"strategy": "direct"}
 
 
 @register_method
@@ -116,10 +107,7 @@ class Vanilla(StrategyMethod):
 
     name: ClassVar = "vanilla"
     source: ClassVar = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
-
-    def tale(self) -> TaleMethod:
-        """Return how to ask."""
-        return TaleMethod(strategy="vanilla")
+    options: ClassVar = {"strategy": "vanilla"}
 
 
 @register_method
@@ -152,9 +140,7 @@ class TaleAsPublished(StrategyMethod):
 
         return Chosen
 
-    def tale(self) -> TaleMethod:
-        """Return how to ask."""
-        return TaleMethod(strategy="tale", policy=_UNBOUNDED)
+    options: ClassVar = {"strategy": "tale", "policy": _UNBOUNDED}
 
 
 class TaleStrategy(StrategyMethod):
@@ -164,7 +150,6 @@ class TaleStrategy(StrategyMethod):
     source: ClassVar = f"{_PAPER}, in a strategy of this project"
 
     strategy: str
-    """Name of the prompt strategy."""
     budget: int | None = Field(default=None, ge=1)
     """Output tokens for every question; None asks the model, as published."""
 
@@ -177,13 +162,9 @@ class TaleStrategy(StrategyMethod):
         """Return how to ask."""
         return TaleMethod(strategy=self.strategy, estimator=self.budget, policy=_UNBOUNDED)
 
-    def __reduce__(self) -> tuple[Callable[..., TaleStrategy], tuple[str, int | None]]:
+    def __reduce__(self) -> tuple[Callable[[], TaleStrategy], tuple[()]]:
         # The class that a name leads to is made on the spot, where another process does not find it.
-        return _strategy, (self.strategy, self.budget)
-
-
-def _strategy(strategy: str, budget: int | None) -> TaleStrategy:
-    return TaleStrategy(strategy=strategy, budget=budget)
+        return partial(TaleStrategy, strategy=self.strategy, budget=self.budget), ()
 
 
 @register_method
@@ -216,10 +197,7 @@ class VanillaRetry(StrategyMethod):
 
     name: ClassVar = "vanilla-retry"
     source: ClassVar = "this project: BudgetPolicy(on_slip='retry')"
-
-    def tale(self) -> TaleMethod:
-        """Return how to ask."""
-        return TaleMethod(strategy="vanilla", policy=BudgetPolicy(on_slip="retry"))
+    options: ClassVar = {"strategy": "vanilla", "policy": BudgetPolicy(on_slip="retry")}
 
 
 class _Estimated(StrategyMethod):
@@ -238,9 +216,7 @@ class TaleFitted(_Estimated):
     """Budgets from an estimator fitted beforehand, in the calibration's strategy or else the published one."""
 
     name: ClassVar = "tale-fitted"
-    source: ClassVar = (
-        "Han et al., arXiv 2412.18547 (its regression estimator), as this project fits it: tale fit"
-    )
+    source: ClassVar = f"{_PAPER} (its regression estimator), as this project fits it: tale fit"
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
@@ -260,8 +236,7 @@ class TaleAdaptive(_Estimated):
     What it answers therefore depends on what came before: the order of the questions, how many are under way
     at a time, and where a run was stopped, since a run that goes on begins to learn anew. One question at a
     time, uninterrupted, it repeats itself exactly. It learns within one process: where every question goes to
-    another (``--engine ray``), it is the zero-shot estimator. It may take over after 20 answers in place of the
-    usual 50, since few benchmarks are long.
+    another (``--engine ray``), it is the zero-shot estimator.
     """
 
     name: ClassVar = "tale-adaptive"
@@ -285,7 +260,4 @@ class SelfBudgeted(StrategyMethod):
 
     name: ClassVar = "self-budget"
     source: ClassVar = "this project"
-
-    def tale(self) -> TaleMethod:
-        """Return how to ask."""
-        return TaleMethod(strategy="self-budget")
+    options: ClassVar = {"strategy": "self-budget"}

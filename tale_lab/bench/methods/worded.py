@@ -1,4 +1,4 @@
-r"""Methods that are one call in a fixed wording: Concise CoT, Chain of Draft, Sketch-of-Thought.
+r"""Methods that are one call: Concise CoT, Chain of Draft, Sketch-of-Thought, and native effort levels.
 
 Sketch-of-Thought (Aytes et al., arXiv 2503.05179) has three strategies, each a system prompt with examples. The
 authors' router chooses among them by question; here each is a method of its own. The instructions restate
@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from tale_core.errors import InvalidValueError
 from tale_core.prompts.builtin import DRAFT_WORDS
+from tale_core.types import ControlSetting
 from tale_lab.bench.methods import published_examples
-from tale_lab.bench.methods.base import Method, Said, ask, register_method
+from tale_lab.bench.methods.base import Conditions, Method, Said, ask, register_method
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from tale_core.types import Flow
 
 _SOURCE = (
@@ -39,9 +43,7 @@ class Worded(Method):
     examples: Examples = ()
     """Worked examples, each a question and its answer."""
     before: str = ""
-    """Text before the question."""
     after: str = ""
-    """Text after the question."""
 
     def answer(self, question: str) -> Flow[Said]:
         """Plan the answer; see `Method.answer`."""
@@ -54,8 +56,8 @@ class Worded(Method):
 class Concise(Worded):
     """Concise CoT: think step by step, and be concise."""
 
-    name: ClassVar[str] = "concise"
-    source: ClassVar[str] = (
+    name: ClassVar = "concise"
+    source: ClassVar = (
         "Renze and Guven, arXiv 2401.05618; the authors' sentences, without those on multiple choice "
         "and without their one multiple-choice example"
     )
@@ -72,8 +74,8 @@ class Concise(Worded):
 class Draft(Worded):
     """Chain of Draft without examples."""
 
-    name: ClassVar[str] = "draft"
-    source: ClassVar[str] = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
+    name: ClassVar = "draft"
+    source: ClassVar = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
 
     system: str = DRAFT_WORDS
 
@@ -82,8 +84,8 @@ class Draft(Worded):
 class DraftExamples(Worded):
     """Chain of Draft with the authors' examples for arithmetic."""
 
-    name: ClassVar[str] = "draft-examples"
-    source: ClassVar[str] = (
+    name: ClassVar = "draft-examples"
+    source: ClassVar = (
         "Xu et al., arXiv 2502.18600; prompt and GSM8K examples as published, shown as turns of a "
         "conversation in place of one text of Q: and A:"
     )
@@ -149,3 +151,57 @@ class SketchLexicons(Worded):
         "No full sentences, and no restating of the question: express the solution directly.\n" + _FORMAT
     )
     examples: Examples = published_examples.LEXICONS
+
+
+class Effort(Method):
+    """The plain question at one effort level: a model that thinks by itself is not told to think as well."""
+
+    source: ClassVar = "the provider's reasoning effort"
+
+    @classmethod
+    def under(cls, conditions: Conditions) -> Self:
+        """Return the method, if the run's model has the level; see `Method.under`."""
+        if cls.level() not in conditions.efforts:
+            known = ", ".join(conditions.efforts) or "none"
+            raise InvalidValueError(
+                f"{cls.name} needs a model that accepts the effort level {cls.level()!r}; known for this one: "
+                f"{known}; leave the method out"
+            )
+        return cls()
+
+    @classmethod
+    def level(cls) -> str:
+        """Return the level as the provider spells it."""
+        return cls.name.removeprefix("effort-")
+
+    def answer(self, question: str) -> Flow[Said]:
+        """Plan the answer; see `Method.answer`."""
+        # Models with effort levels refuse a temperature, most of them at every level.
+        why = f"method {self.name}"
+        setting = ControlSetting(control="effort", value=self.level(), why=why, temperature=False)
+        reply = yield ask(question).model_copy(update={"setting": setting})
+        return Said(text=reply.text)
+
+
+class EffortNone(Effort):
+    """No thinking."""
+
+    name: ClassVar = "effort-none"
+
+
+class EffortLow(Effort):
+    """Low effort."""
+
+    name: ClassVar = "effort-low"
+
+
+class EffortMedium(Effort):
+    """Medium effort."""
+
+    name: ClassVar = "effort-medium"
+
+
+class EffortHigh(Effort):
+    """High effort."""
+
+    name: ClassVar = "effort-high"

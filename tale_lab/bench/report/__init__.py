@@ -9,7 +9,7 @@
 """
 
 from tale_lab.bench.report.assembly import PUBLISHED, PublishedRow, Reported, published_rows, report_of
-from tale_lab.bench.report.figures import Comparison, Price, Summary, list_price
+from tale_lab.bench.report.figures import Comparison, Summary, list_price
 from tale_lab.bench.report.output import to_json, to_markdown, write_page
 from tale_lab.bench.report.views import Entry, Plan, View, read_views, view_of
 
@@ -18,7 +18,6 @@ __all__ = [
     "Comparison",
     "Entry",
     "Plan",
-    "Price",
     "PublishedRow",
     "Reported",
     "Summary",

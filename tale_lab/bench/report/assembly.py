@@ -33,7 +33,6 @@ class Cell(Record):
     """One method on one dataset."""
 
     accuracy: float
-    """Share of correct answers."""
     tokens: float
     """Mean output tokens of the answers, without the estimator's, as the paper counts them."""
 
@@ -48,9 +47,7 @@ class PublishedRow(Record):
     dataset: str
     """The dataset, as the paper calls it in lower case."""
     model: str
-    """The model."""
     where: str
-    """Where the figures are from."""
     cells: dict[str, Cell]
     """The figures by method; methods that were not measured are missing."""
 
@@ -72,7 +69,6 @@ class ViewComparison(Record):
     shared: int
     """Questions that both asked."""
     differences: tuple[str, ...]
-    """What differs between the two, in words."""
     methods: dict[str, Comparison]
     """The second against the first, for each method that both measured."""
     margin: float = MARGIN
@@ -147,11 +143,10 @@ def _differences(first: View, second: View) -> Iterator[str]:
         alone = [label for label in mine.labels if label not in theirs.labels]
         if alone:
             yield f"methods {words}: {', '.join(alone)}"
+    # A setup is a digest of these three and the method's settings: only now does a difference mean settings.
     if (one.model, one.sampling, one.grader) == (other.model, other.sampling, other.grader):
         setups = {entry.label: entry.setup for entry in one.methods}
-        changed = [
-            entry.label for entry in other.methods if setups.get(entry.label, entry.setup) != entry.setup
-        ]
+        changed = [one.label for one in other.methods if setups.get(one.label, one.setup) != one.setup]
         if changed:
             yield f"settings of {', '.join(changed)}"
 
@@ -160,13 +155,10 @@ class Section(Record):
     """One benchmark of a report."""
 
     title: str
-    """What tells it from the others."""
     conditions: str
     """How it sampled and graded, in words."""
     view: View
-    """What was measured."""
     summary: Summary
-    """The figures."""
     rows: tuple[tuple[str, ...], ...]
     """The figures as rows of text."""
     sentences: dict[str, str]
@@ -181,7 +173,6 @@ class Reported(Record):
     """A whole report."""
 
     sections: tuple[Section, ...]
-    """The benchmarks."""
     comparisons: tuple[ViewComparison, ...]
     """The first of them against each of the others, as far as they share questions and methods."""
 
@@ -203,43 +194,36 @@ def report_of(views: Sequence[View], *, margin: float = MARGIN, dataset: str | N
         compare_views(views[0], view, names=(names[0], name), margin=margin)
         for view, name in zip(views[1:], names[1:], strict=True)
     )
-    return Reported(
-        sections=tuple(_section(view, name, margin, dataset) for view, name in zip(views, names, strict=True)),
-        comparisons=tuple(one for one in compared if one is not None),
-    )
-
-
-def _section(view: View, name: str, margin: float, dataset: str | None) -> Section:
-    price = list_price(view.plan.model, view.plan.address)
-    summary = Summary.of(view, margin=margin, price=price)
-    return Section(
-        title=name,
-        conditions=sampling_words(view.plan),
-        view=view,
-        summary=summary,
-        rows=tuple(rows(summary)),
-        sentences=sentences(summary),
-        remarks=remarks(summary),
-        published=published_rows(summary, dataset),
-    )
+    sections = []
+    for view, name in zip(views, names, strict=True):
+        price = list_price(view.plan.model, view.plan.address)
+        summary = Summary.of(view, margin=margin, price=price)
+        section = Section(
+            title=name,
+            conditions=sampling_words(view.plan),
+            view=view,
+            summary=summary,
+            rows=tuple(rows(summary)),
+            sentences=sentences(summary),
+            remarks=remarks(summary),
+            published=published_rows(summary, dataset),
+        )
+        sections.append(section)
+    return Reported(sections=tuple(sections), comparisons=tuple(one for one in compared if one is not None))
 
 
 def dataset_of(source: str) -> str | None:
     """Return which published dataset a source's name speaks of, or None."""
     words = re.sub(r"[^a-z0-9]+", "-", source.lower())
-    return next((name for name in sorted(PUBLISHED, key=len, reverse=True) if _named(name, words)), None)
+    # The longest first: gsm8k-zero is not gsm8k.
+    for name in sorted(PUBLISHED, key=len, reverse=True):
+        if re.search(rf"(^|-){name}(-|$)", words) or name.replace("-", "") in words.split("-"):
+            return name
+    return None
 
 
 def published_rows(summary: Summary, dataset: str | None = None) -> tuple[PublishedRow, ...]:
-    """Return the paper's line of a dataset, and this benchmark's under it; nothing for other datasets.
-
-    Args:
-        summary: The benchmark.
-        dataset: The published dataset that the questions are from; None goes by the data's name.
-
-    Raises:
-        InvalidValueError: The paper has no such dataset.
-    """
+    """Return the paper's line of a dataset, and this benchmark's under it; nothing for other datasets."""
     if dataset is not None:
         check_published(dataset)
     name = dataset or dataset_of(summary.data)
@@ -262,17 +246,9 @@ def published_rows(summary: Summary, dataset: str | None = None) -> tuple[Publis
 
 
 def check_published(dataset: str) -> None:
-    """Check that the paper has a dataset.
-
-    Raises:
-        InvalidValueError: It has not.
-    """
+    """Raise InvalidValueError for a dataset that the paper does not have."""
     if dataset not in PUBLISHED:
         raise InvalidValueError(f"the paper has no dataset {dataset!r}; it has: {', '.join(PUBLISHED)}")
-
-
-def _named(name: str, words: str) -> bool:
-    return re.search(rf"(^|-){name}(-|$)", words) is not None or name.replace("-", "") in words.split("-")
 
 
 def published_cells(rows: Sequence[PublishedRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -45,7 +45,7 @@ Measure: TypeAlias = Literal["output", "total", "cost"]
 Price: TypeAlias = "Callable[[Usage], float]"
 """The price of a call in US dollars, by its tokens."""
 
-_ENOUGH = 0.5
+_ENOUGH = 0.5  # one method that barely began must not shrink the questions that all are compared on
 
 
 def list_price(model: str, address: str) -> Price | None:
@@ -61,7 +61,7 @@ def list_price(model: str, address: str) -> Price | None:
     Raises:
         MissingExtraError: genai-prices is not installed.
     """
-    if not address:
+    if not address:  # without it, a local model would be billed at the price of its namesake
         return None
     try:
         from genai_prices import Usage as Tokens  # noqa: PLC0415  # slow to import
@@ -84,7 +84,6 @@ class Comparison(Record):
     """A method against a baseline, on the questions that both answered."""
 
     baseline: str
-    """The baseline's label."""
     questions: int = Field(ge=1)
     """How many questions both answered."""
     gained: int
@@ -117,29 +116,17 @@ class Comparison(Record):
         name: str,
         bootstrap: bool = True,
     ) -> Comparison | None:
-        """Compare the answers of two methods by question; None when they share none.
-
-        Args:
-            method: The method's answers by question.
-            baseline: The baseline's.
-            name: The baseline's label.
-            bootstrap: Whether to compute ``saved_interval``, which is slow; else it is None.
-        """
+        """Compare the answers of two methods by question; None when they share none."""
         both = [question for question in method if question in baseline]
         if not both:
             return None
         mine, others = [method[one] for one in both], [baseline[one] for one in both]
-        pairs = list(zip(mine, others, strict=True))
-        gained = sum(one.correct and not other.correct for one, other in pairs)
-        lost = sum(other.correct and not one.correct for one, other in pairs)
-        spent = sum(one.net_tokens for one in others)
+        gained = sum(one.correct > other.correct for one, other in zip(mine, others, strict=True))
+        lost = sum(one.correct < other.correct for one, other in zip(mine, others, strict=True))
+        nets, baseline_nets = [one.net_tokens for one in mine], [one.net_tokens for one in others]
+        spent, prompts = sum(baseline_nets), sum(one.input_tokens for one in others)
         answers = sum(one.output_tokens("reason") for one in mine)
-        ratio = (
-            ratio_interval([one.net_tokens for one in mine], [one.net_tokens for one in others])
-            if spent and bootstrap
-            else None
-        )
-        prompts = sum(one.input_tokens for one in others)
+        ratio = ratio_interval(nets, baseline_nets) if spent and bootstrap else None
         return cls(
             baseline=name,
             questions=len(both),
@@ -149,7 +136,7 @@ class Comparison(Record):
             accuracy_change=(gained - lost) / len(both),
             accuracy_interval=paired_share_interval(gained, lost, len(both)),
             saved_answer=1 - answers / spent if spent else None,
-            saved=1 - sum(one.net_tokens for one in mine) / spent if spent else None,
+            saved=1 - sum(nets) / spent if spent else None,
             saved_interval=None if ratio is None else Interval(low=1 - ratio.high, high=1 - ratio.low),
             input_ratio=sum(one.input_tokens for one in mine) / prompts if prompts else None,
             estimated=any(one.estimated for one in (*mine, *others)),
@@ -166,13 +153,10 @@ class Point(Record):
     """One method: its mean spend on a question, and what it bought."""
 
     label: str
-    """The method."""
     spend: float
-    """Mean spend on a question."""
     spend_interval: Interval
     """Its interval (bootstrap over questions)."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
     """Its interval (Wilson)."""
     efficient: bool
@@ -180,45 +164,13 @@ class Point(Record):
     best: str
     """The most accurate method that spends no more than this one; itself where there is none."""
     best_accuracy: float
-    """The accuracy of that method."""
     best_spend: float
-    """Its mean spend on a question."""
-
-    @classmethod
-    def of(cls, label: str, spends: Sequence[float], correct: int) -> Point:
-        """Return the point of one method by itself."""
-        spend, accuracy = fmean(spends), correct / len(spends)
-        return cls(
-            label=label,
-            spend=spend,
-            spend_interval=mean_interval(spends),
-            accuracy=accuracy,
-            accuracy_interval=wilson_interval(correct, len(spends)),
-            efficient=True,
-            best=label,
-            best_accuracy=accuracy,
-            best_spend=spend,
-        )
-
-    def rivalled(self, points: Iterable[Point]) -> Point:
-        """Return this point among others, itself among them."""
-        affordable = (one for one in points if one.spend <= self.spend)
-        best = max(affordable, key=lambda one: (one.accuracy, -one.spend, one is self))
-        return self.model_copy(
-            update={
-                "efficient": best is self,
-                "best": best.label,
-                "best_accuracy": best.accuracy,
-                "best_spend": best.spend,
-            }
-        )
 
 
 class Spending(Record):
     """Every method on the questions that all of them answered, by mean spend."""
 
     measure: Measure
-    """What is spent."""
     questions: int = Field(ge=1)
     """How many questions all of these methods answered."""
     points: tuple[Point, ...]
@@ -241,16 +193,33 @@ class Spending(Record):
         common = sorted(set.intersection(*(set(mine) for mine in enough.values()))) if enough else []
         if not common:
             return None
-        points = [
-            Point.of(label, [spend(mine[one]) for one in common], sum(mine[one].correct for one in common))
-            for label, mine in enough.items()
-        ]
+        spends = {label: [spend(mine[one]) for one in common] for label, mine in enough.items()}
+        right = {label: sum(mine[one].correct for one in common) for label, mine in enough.items()}
+        means = {label: (fmean(spends[label]), right[label] / len(common)) for label in enough}
+
+        def point(label: str) -> Point:
+            mine, accuracy = means[label]
+            # Of methods as accurate for as much, a method is beaten by none: it stands for itself.
+            best = max(
+                (other for other, (mean, _) in means.items() if mean <= mine),
+                key=lambda other: (means[other][1], -means[other][0], other == label),
+            )
+            return Point(
+                label=label,
+                spend=mine,
+                spend_interval=mean_interval(spends[label]),
+                accuracy=accuracy,
+                accuracy_interval=wilson_interval(right[label], len(common)),
+                efficient=best == label,
+                best=best,
+                best_accuracy=means[best][1],
+                best_spend=means[best][0],
+            )
+
         return cls(
             measure=measure,
             questions=len(common),
-            points=tuple(
-                one.rivalled(points) for one in sorted(points, key=lambda one: (one.spend, one.accuracy))
-            ),
+            points=tuple(map(point, sorted(means, key=lambda label: means[label]))),
             left_out=tuple(label for label in answers if label not in enough),
         )
 
@@ -264,21 +233,16 @@ class MethodSummary(Record):
     """What one method did; every mean is over all of its answers, right or wrong."""
 
     label: str
-    """The method."""
     source: str
-    """Who proposed it."""
     questions: int
-    """Questions that were answered."""
     errors: int
     """Questions that failed: the provider's errors, never wrong answers, and in no mean."""
     correct: int
-    """Questions answered correctly."""
     unreadable: int
     """Answers that hold nothing to compare with the reference; they count as wrong."""
     cut: int
     """Answers with a call that ended at the output cap."""
     accuracy: float
-    """Share of correct answers."""
     accuracy_interval: Interval
     """Its interval (Wilson)."""
     net_tokens: float
@@ -294,7 +258,6 @@ class MethodSummary(Record):
     input_tokens: float
     """Mean prompt tokens."""
     calls: float
-    """Mean model calls."""
     estimated: int
     """Answers with tokens that a tokenizer counted, not the provider; their means are estimates."""
     p50: float | None
@@ -302,7 +265,6 @@ class MethodSummary(Record):
     p95: float | None
     """The 95th percentile of the seconds."""
     events: dict[str, int]
-    """Elasticity events by kind."""
     cost: float | None
     """Mean cost in US dollars; None where no price is known."""
     comparisons: tuple[Comparison, ...] = ()
@@ -357,15 +319,10 @@ class Summary(Record):
     """All figures of one benchmark."""
 
     file: str
-    """The results file."""
     title: str
-    """The model and the questions."""
     model: str
-    """The model."""
     data: str
-    """The questions."""
     questions: int
-    """How many questions there are."""
     margin: float
     """How much accuracy may fall, as a share, for a method to count as no worse."""
     methods: tuple[MethodSummary, ...]
@@ -377,17 +334,7 @@ class Summary(Record):
 
     @classmethod
     def of(cls, view: View, *, margin: float = MARGIN, price: Price | None = None) -> Summary:
-        """Summarise a benchmark.
-
-        Args:
-            view: The benchmark.
-            margin: How much accuracy may fall, as a share between 0 and 1.
-            price: The price of a call, where it is known.
-
-        Raises:
-            InvalidValueError: The margin is not a share.
-            MissingExtraError: numpy is not installed.
-        """
+        """Summarise a benchmark."""
         if not 0 <= margin < 1:
             raise InvalidValueError(f"a margin is a share from 0 to below 1, such as {MARGIN}, got {margin}")
         answers = {label: view.of(label) for label in view.labels}
@@ -441,6 +388,7 @@ def _spending(answers: Mapping[str, Mapping[str, Attempt]], price: Price | None)
         "total": lambda one: one.net_tokens + one.input_tokens,
     }
     if price is not None:
+        # Input and output have different prices, so cost may order the methods differently.
         ways["cost"] = lambda one: cost_of(one, price)
     found = (Spending.of(answers, measure=measure, spend=spend) for measure, spend in ways.items())
     return tuple(one for one in found if one is not None)
@@ -448,6 +396,7 @@ def _spending(answers: Mapping[str, Mapping[str, Attempt]], price: Price | None)
 
 def _thinking(attempts: Sequence[Attempt]) -> float | None:
     counts = [call.usage.reasoning_tokens for one in attempts for call in one.calls]
+    # One unknown count makes the mean unknown: None is not 0.
     return None if None in counts else sum(count or 0 for count in counts) / len(attempts)
 
 
@@ -455,7 +404,6 @@ def _latency(attempts: Sequence[Attempt]) -> tuple[float | None, float | None]:
     seconds = [one.seconds for one in attempts if one.seconds is not None]
     if not seconds:
         return None, None
-    if len(seconds) == 1:
-        return seconds[0], seconds[0]
-    marks = quantiles(seconds, n=20, method="inclusive")
+    # Quantiles need two values; of one answer, every quantile is itself.
+    marks = quantiles(seconds if seconds[1:] else seconds * 2, n=20, method="inclusive")
     return marks[9], marks[18]

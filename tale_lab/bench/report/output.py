@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
     from tale_lab.bench.benchmark import Attempt
     from tale_lab.bench.report.assembly import Reported, Section
-    from tale_lab.bench.report.figures import MethodSummary, Point, Spending
+    from tale_lab.bench.report.figures import Spending
 
 _ASSETS = Path(__file__).parent / "assets"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_MOST_TEXT = 20_000_000
-_MOST_TOKENS = 5_000
+_MOST_TEXT = 20_000_000  # characters; browsers open larger pages slowly or not at all
+_MOST_TOKENS = 5_000  # values of one method; a plot shows no more
 # None of these can end a script element or start another one.
 _ESCAPES = {mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
@@ -98,23 +99,16 @@ def _list(lines: Iterable[str]) -> str:
 def write_page(path: str | Path, reported: Reported) -> None:
     """Write a report as one page, with figures, plots and every answer; opens without a network.
 
-    Args:
-        path: The file.
-        reported: The report.
-
     Raises:
         MissingExtraError: plotly is not installed.
         StoreError: The file cannot be written.
     """
+    # Answers may hold half of a surrogate pair, which cannot be encoded.
     replace_file(path, to_page(reported).encode("utf-8", "replace"))
 
 
 def to_page(reported: Reported) -> str:
-    """Return a report as the text of a page.
-
-    Raises:
-        MissingExtraError: plotly is not installed.
-    """
+    """Return a report as the text of a page."""
     try:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415  # slow to import
     except ImportError as exc:
@@ -126,6 +120,7 @@ def to_page(reported: Reported) -> str:
         "plotly": get_plotlyjs(),
         "data": embedded(page_data(reported)),
     }
+    # In one pass: what one part holds is never taken for the place of another.
     return _PLACE.sub(lambda found: parts[found[1]], _asset("page.html"))
 
 
@@ -151,7 +146,6 @@ def _section(section: Section) -> dict[str, Any]:
     columns = shown_columns(section.rows)
     header, rows = published_cells(section.published)
     items, left_out = _items(section)
-    by_label = {one.label: one for one in section.summary.methods}
     return {
         "title": section.title,
         "conditions": f"{section.summary.questions} questions; {section.conditions}",
@@ -161,45 +155,38 @@ def _section(section: Section) -> dict[str, Any]:
         "sentences": section.sentences,
         "remarks": section.remarks,
         "published": {"header": header, "rows": rows},
-        "spending": [_spending(spending, by_label) for spending in section.summary.spending],
+        "spending": [_spending(spending) for spending in section.summary.spending],
         "methods": [
-            {
-                "label": one.label,
-                "tokens": _thinned([a.net_tokens for a in section.view.of(one.label).values()]),
-            }
-            for one in section.summary.methods
+            {"label": label, "tokens": _thinned([one.net_tokens for one in section.view.of(label).values()])}
+            for label in (one.label for one in section.summary.methods)
         ],
         "items": items,
         "left_out": left_out,
     }
 
 
-def _spending(spending: Spending, methods: Mapping[str, MethodSummary]) -> dict[str, Any]:
-    return {
-        "unit": MEASURES[spending.measure],
-        "lines": spending_lines(spending),
-        "points": [_point(point, spending) for point in spending.points if point.label in methods],
-    }
-
-
-def _point(point: Point, spending: Spending) -> dict[str, Any]:
-    return {
-        "label": point.label,
-        "spend": point.spend,
-        "spend_low": point.spend_interval.low,
-        "spend_high": point.spend_interval.high,
-        "spend_text": f"{amount(point.spend, spending.measure)} {MEASURES[spending.measure]}",
-        "accuracy": point.accuracy,
-        "low": point.accuracy_interval.low,
-        "high": point.accuracy_interval.high,
-        "efficient": point.efficient,
-    }
+def _spending(spending: Spending) -> dict[str, Any]:
+    unit = MEASURES[spending.measure]
+    points = [
+        {
+            "label": point.label,
+            "spend": point.spend,
+            "spend_low": point.spend_interval.low,
+            "spend_high": point.spend_interval.high,
+            "spend_text": f"{amount(point.spend, spending.measure)} {unit}",
+            "accuracy": point.accuracy,
+            "low": point.accuracy_interval.low,
+            "high": point.accuracy_interval.high,
+            "efficient": point.efficient,
+        }
+        for point in spending.points
+    ]
+    return {"unit": unit, "lines": spending_lines(spending), "points": points}
 
 
 def _thinned(values: Sequence[int]) -> Sequence[int]:
     """Return so many values that a plot can show them: every n-th of the sorted ones."""
-    step = -(-len(values) // _MOST_TOKENS)
-    return sorted(values)[:: max(1, step)]
+    return sorted(values)[:: max(1, math.ceil(len(values) / _MOST_TOKENS))]
 
 
 def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
@@ -222,20 +209,21 @@ def _items(section: Section) -> tuple[list[dict[str, Any]], int]:
 
 
 def _item(question: str, attempts: Sequence[Attempt], errors: Mapping[str, str]) -> dict[str, Any]:
+    # Only answers carry the texts; a failure knows no more than the question's id.
     text, reference = f"question {question}, which no method has answered yet", "known with the first answer"
-    for attempt in attempts[:1]:
-        text, reference = attempt.question, attempt.reference
+    if attempts:
+        text, reference = attempts[0].question, attempts[0].reference
     failed = {label: {"verdict": "error", "text": error, "facts": ""} for label, error in errors.items()}
     return {
         "id": question,
         "question": text,
         "reference": reference,
-        "answers": {**{one.method: _answer(one) for one in attempts}, **failed},
+        "answers": {
+            one.method: {"verdict": one.verdict, "text": one.text, "facts": " · ".join(_facts(one))}
+            for one in attempts
+        }
+        | failed,
     }
-
-
-def _answer(attempt: Attempt) -> dict[str, str]:
-    return {"verdict": attempt.verdict, "text": attempt.text, "facts": " · ".join(_facts(attempt))}
 
 
 def _facts(attempt: Attempt) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -14,7 +15,6 @@ from tale_lab.results.store import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
 
     from tale_lab.bench.methods import Method
     from tale_lab.questions.datasets import Dataset
@@ -30,9 +30,7 @@ class Entry(Record):
     setup: str
     """The digest of `tale_lab.bench.benchmark.setup_of`."""
     label: MethodName
-    """What reports call it."""
     source: str
-    """Who proposed it."""
 
 
 class Plan(Record):
@@ -43,19 +41,12 @@ class Plan(Record):
     address: str = ""
     """Where it was asked; its price depends on it. A local server has another address at every start."""
     data: str
-    """Names the questions."""
     digest: str
-    """A digest of the questions."""
     questions: tuple[str, ...]
-    """Their ids."""
     sampling: Sampling
-    """What applied to every call."""
     grader: str
-    """Names the grader."""
     methods: tuple[Entry, ...]
-    """The methods."""
     version: str = ""
-    """The version of this package."""
 
     @classmethod
     def of(
@@ -70,13 +61,10 @@ class Plan(Record):
         version: str = "",
     ) -> Plan:
         """Describe a run before it begins."""
+        setups = [setup_of(method, sampling, model=model, grader=grader) for method in methods]
         entries = tuple(
-            Entry(
-                setup=setup_of(method, sampling, model=model, grader=grader),
-                label=method.label,
-                source=method.source,
-            )
-            for method in methods
+            Entry(setup=setup, label=method.label, source=method.source)
+            for setup, method in zip(setups, methods, strict=True)
         )
         return cls(
             model=model,
@@ -97,11 +85,9 @@ class Plan(Record):
 
     def contains(self, other: Plan) -> bool:
         """Return whether another benchmark is a part of this one: fewer questions, fewer methods."""
-        mine = (self.model, self.sampling, self.grader)
-        return (
-            mine == (other.model, other.sampling, other.grader)
-            and set(other.questions) <= set(self.questions)
-            and {one.setup for one in other.methods} <= {one.setup for one in self.methods}
+        # Equal setups say that the model, the sampling and the grader are the same.
+        return set(other.questions) <= set(self.questions) and (
+            {one.setup for one in other.methods} <= {one.setup for one in self.methods}
         )
 
     def joined(self, other: Plan) -> Plan:
@@ -116,9 +102,7 @@ class View(Record):
     """One benchmark as far as it was measured."""
 
     file: str
-    """The results file."""
     plan: Plan
-    """What is measured."""
     attempts: tuple[Attempt, ...]
     """Every graded answer; where one label stands for several settings, they are told apart by a number."""
     failures: tuple[Failure, ...] = ()
@@ -149,9 +133,6 @@ def read_views(store: Store) -> tuple[View, ...]:
     Runs under the same conditions are one benchmark. A run that is a part of another one, on fewer of the same
     questions with the same methods, is not listed apart.
 
-    Args:
-        store: The results file.
-
     Raises:
         DataError: There is no benchmark in it.
         StoreError: It cannot be read.
@@ -159,6 +140,7 @@ def read_views(store: Store) -> tuple[View, ...]:
     found = tuple(_plans(store).values())
     if not found:
         raise DataError(f"{store.path} holds no benchmark; make one with: tale bench DATA --out {store.path}")
+    # A trial run on the first questions is in the larger benchmark already.
     whole = [one for one in found if not any(other.contains(one) for other in found if other is not one)]
     return _views(store, whole)
 
@@ -171,49 +153,45 @@ def view_of(store: Store, plan: Plan) -> View:
 def _plans(store: Store) -> dict[tuple[object, ...], Plan]:
     joined: dict[tuple[object, ...], Plan] = {}
     for run in store.runs():
-        if run.get("command") == COMMAND:
-            plan = _plan(run, store.path)
-            before = joined.get(plan.conditions)
-            joined[plan.conditions] = plan if before is None else before.joined(plan)
+        if run.get("command") != COMMAND:
+            continue
+        try:
+            plan = Plan.model_validate(run["plan"])
+        except (KeyError, ValidationError) as exc:
+            raise StoreError(
+                f"{store.path}: run {run['id']} is not a benchmark of this version; name another file"
+            ) from exc
+        before = joined.get(plan.conditions)
+        joined[plan.conditions] = plan if before is None else before.joined(plan)
     return joined
 
 
-def _plan(run: dict[str, Any], path: str) -> Plan:
-    try:
-        return Plan.model_validate(run["plan"])
-    except (KeyError, ValidationError) as exc:
-        raise StoreError(
-            f"{path}: run {run['id']} is not a benchmark of this version; name another file"
-        ) from exc
-
-
 def _views(store: Store, plans: Sequence[Plan]) -> tuple[View, ...]:
-    attempts = list(store.results(KIND, Attempt))
-    failures = store.failures()
-    return tuple(_view(store.path, plan, attempts, failures) for plan in plans)
-
-
-def _view(path: str, plan: Plan, attempts: Iterable[Attempt], failures: Iterable[Failure]) -> View:
-    names, asked = _named(plan.methods), set(plan.questions)
-    mine = tuple(
-        one.model_copy(update={"method": names[one.setup]})
-        for one in attempts
-        if one.setup in names and one.question_id in asked
-    )
-    failed = {
-        one.key: one.model_copy(update={"label": names[setup]})
-        for one in failures
-        if (setup := one.key.partition(".")[0]) in names and one.question_id in asked
-    }
-    return View(file=path, plan=plan, attempts=mine, failures=tuple(failed.values()))
+    attempts, failures = list(store.results(KIND, Attempt)), store.failures()
+    views = []
+    for plan in plans:
+        names, asked = _named(plan.methods), set(plan.questions)
+        mine = tuple(
+            one.model_copy(update={"method": names[one.setup]})
+            for one in attempts
+            if one.setup in names and one.question_id in asked
+        )
+        # By key: a question that failed in several runs is one question without an answer.
+        failed = {
+            one.key: one.model_copy(update={"label": names[setup]})
+            for one in failures
+            if (setup := one.key.partition(".")[0]) in names and one.question_id in asked
+        }
+        views.append(View(file=store.path, plan=plan, attempts=mine, failures=tuple(failed.values())))
+    return tuple(views)
 
 
 def _named(entries: Iterable[Entry]) -> dict[str, str]:
     """Return a name for every setup: its label, with a number where that stands for several."""
     names: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for entry in entries:
-        seen[entry.label] = seen.get(entry.label, 0) + 1
+        seen[entry.label] += 1
         number = seen[entry.label]
         names[entry.setup] = entry.label if number == 1 else f"{entry.label} ({number})"
     return names

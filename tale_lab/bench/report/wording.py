@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tale_lab.bench.report.figures import Comparison, Measure, MethodSummary, Point, Spending, Summary
 
 NOTHING = "-"
-_FEW = 30
-_CENT = 0.01
+_FEW = 30  # an interval at this number is still some 35 points wide
+_CENT = 0.01  # below it, four decimals would show one or two digits
 MEASURES: dict[Measure, str] = {
     "output": "output tokens",
     "total": "input and output tokens",
@@ -111,13 +111,7 @@ def points(share: float, *, sign: bool = True) -> str:
 
 
 def comparison_words(found: Comparison, margin: float, *, than: str) -> str:
-    """Return a comparison as a sentence without its subject.
-
-    Args:
-        found: The comparison.
-        margin: How much accuracy may fall, as a share.
-        than: What it is compared with, in words.
-    """
+    """Return a comparison as a sentence without its subject."""
     change = found.accuracy_interval
     return (
         f"{_saving(found)}; accuracy {points(found.accuracy_change)} points, interval {_points(change)} "
@@ -154,6 +148,7 @@ def _saved(label: str, found: Comparison | None, baseline: str) -> str:
     if found is None or found.saved is None:
         return "baseline" if label == baseline == BASELINE else NOTHING
     mark = "~" if found.estimated else ""
+    # "-740%" is hard to read as "8.4 times".
     return f"{mark}{found.saved:+.0%}" if found.saved > -1 else f"{mark}{1 - found.saved:.1f} times"
 
 
@@ -161,9 +156,8 @@ def _sentence(one: MethodSummary, margin: float) -> str:
     found = one.against(BASELINE)
     if found is not None:
         return f"{comparison_words(found, margin, than=BASELINE)}."
-    about = (
-        f"{one.accuracy:.0%} correct ({one.accuracy_interval:.0%}) at {amount(one.net_tokens)} output tokens"
-    )
+    correct = f"{one.accuracy:.0%} correct ({one.accuracy_interval:.0%})"
+    about = f"{correct} at {amount(one.net_tokens)} output tokens"
     if one.label == BASELINE:
         return f"the baseline: {about}."
     return f"{about}; no question was answered by {BASELINE} too, so there is nothing to compare with."
@@ -174,13 +168,13 @@ def _saving(found: Comparison) -> str:
         return "the baseline took no output tokens, so no saving can be stated"
     about = "about " if found.estimated else ""
     if found.saved < 0:
+        # Told as a cost, the ends of the interval change places.
         more = Interval(low=-found.saved_interval.high, high=-found.saved_interval.low)
         return f"costs {about}{-found.saved:.0%} more output tokens net, interval {_percents(more)}"
-    net = f" net, interval {_percents(found.saved_interval)}"
-    same = f"{found.saved_answer:.0%}" == f"{found.saved:.0%}"
-    gross = "" if same else f"{about}{found.saved_answer:.0%} of output tokens, "
-    tokens = " of output tokens" if same else ""
-    return f"saves {gross}{about}{found.saved:.0%}{tokens}{net}"
+    net, gross = f"{about}{found.saved:.0%}", f"{about}{found.saved_answer:.0%}"
+    # Without an estimator both are the same figure, which is then said once.
+    tokens = f"{net} of output tokens" if net == gross else f"{gross} of output tokens, {net}"
+    return f"saves {tokens} net, interval {_percents(found.saved_interval)}"
 
 
 def _beaten(point: Point, measure: Measure) -> str:
