@@ -32,6 +32,10 @@ _MOVED = {
     "profile": "tale_core.method.calibration",
     "tuning": "tale_lab.tuning.race",
 }
+_GONE = {
+    "tale_langchain.testing": "use a fake of LangChain's, such as FakeListChatModel",
+    "tale_llamaindex.testing": "use LlamaIndex's MockLLM",
+}
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -87,6 +91,8 @@ class MovedModules(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         del path, target
+        if fullname in _GONE:
+            raise ModuleNotFoundError(f"{fullname} is gone: {_GONE[fullname]} instead", name=fullname)
         package, _, rest = fullname.partition(".")
         if package != "tale_core" or not rest:
             return None
