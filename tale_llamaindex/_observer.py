@@ -23,7 +23,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import root_dispatcher
 
-from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import Gathering
 from tale_llamaindex._tracking import (
     HERE,
     OpenCall,

@@ -12,8 +12,7 @@ from llama_index.core.llms import LLM
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run, turn
 from tale_core.method.method import MethodOptions, TaleMethod, current_options
-from tale_llamaindex._answers import Gathering
-from tale_llamaindex._convert import to_messages
+from tale_llamaindex._convert import Gathering, to_messages
 from tale_llamaindex._models import name_of, open_llm
 from tale_llamaindex._observer import watch
 from tale_llamaindex._tracking import Question, noted

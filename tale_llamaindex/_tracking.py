@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tale_core.method.plan import Answer, Plan
     from tale_core.method.question import QuestionRun
     from tale_core.types import ModelReply, T
-    from tale_llamaindex._answers import Gathering
+    from tale_llamaindex._convert import Gathering
 
 _END: Any = object()
 _KEPT = 256
