@@ -39,14 +39,9 @@ _GONE = {
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's ``__getattr__`` and ``__dir__``.
+    """Return the ``__getattr__`` and ``__dir__`` of the package whose ``__file__`` is ``file``.
 
-    The names are those of the stub beside the package's file (``__init__.pyi``), which type checkers read
-    too, so that there is one list.
-
-    Args:
-        package: The package's name.
-        file: Its ``__file__``.
+    The names are those of the stub beside it (``__init__.pyi``), which type checkers read too: one list.
     """
 
     @functools.cache

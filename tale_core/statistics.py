@@ -73,11 +73,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def difference_interval(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Return the paired bootstrap interval of mean(values) - mean(baseline).
-
-    Args:
-        values: One value a question.
-        baseline: One value for each of the same questions, in the same order.
+    """Return the paired bootstrap interval of mean(values) - mean(baseline), both in the order of questions.
 
     Raises:
         InvalidValueError: The two differ in length.

@@ -90,12 +90,7 @@ def estimate_usage(messages: Sequence[Message] | Sequence[str], answer: str) -> 
 
 
 def usage_of(call: ModelCall, reply: ModelReply) -> Usage:
-    """Return what a call cost: as the provider reported it, or else as a tokenizer counts it.
-
-    Args:
-        call: The call.
-        reply: Its answer.
-    """
+    """Return what a call cost: as the provider reported it, or else as a tokenizer counts it."""
     return estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
 
 

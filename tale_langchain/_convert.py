@@ -100,13 +100,7 @@ def turn_at(messages: Sequence[BaseMessage]) -> int | None:
 
 
 def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None) -> list[BaseMessage]:
-    """Return the messages with the framing in place, on a copy of the question alone.
-
-    Args:
-        messages: The user's messages, which stay as they are.
-        framing: Goes around the question; its examples go right before it.
-        position: Where the question stands; None if there is none.
-    """
+    """Return the messages with the framing in place, on a copy of the question at ``position`` alone."""
     if position is None:
         return list(messages)
     question = messages[position]
@@ -132,11 +126,7 @@ def to_reply(
 ) -> ModelReply:
     """Return a model's message as the core's record.
 
-    Args:
-        message: What the model answered.
-        prompt: What it was asked, to estimate the usage where the provider reports none.
-        seconds: Wall-clock seconds of the call.
-        ended: Whether the model came to its own end; see `tale_core.models.replies.concluded`.
+    The prompt is for estimating a usage that the provider does not report; ``ended`` as `concluded` takes it.
 
     Raises:
         UnexpectedReplyError: The answer is not an AIMessage.
@@ -162,12 +152,7 @@ def to_reply(
 
 
 def paid_usage(message: AIMessage, prompt: Sequence[BaseMessage]) -> Usage:
-    """Return what a message cost, even one that its provider broke off: measured, or else estimated.
-
-    Args:
-        message: What the model answered.
-        prompt: What it was asked.
-    """
+    """Return what a message cost, even one that its provider broke off: measured, or else estimated."""
     reported: Mapping[str, Any] = message.usage_metadata or {}
     if reported.get("total_cost") == 0:  # how LangChain marks what its cache gave
         return Usage()

@@ -118,9 +118,7 @@ def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
 def identity_of(part: Any) -> str:
     """Return text that differs for parts that might act differently, and holds no key and no address.
 
-    Args:
-        part: An estimator, a strategy, or the model that estimates (a runnable or its string). What has a state
-            that cannot be read off is like nothing but itself.
+    A part whose state cannot be read off equals nothing but itself.
     """
     if isinstance(part, str):
         return part

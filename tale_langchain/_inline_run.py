@@ -55,10 +55,7 @@ class InlineQuestion(Question):
 class _InlineModel(Runnable[LanguageModelInput, AIMessage]):
     """A chat model without runs of its own.
 
-    Args:
-        model: The chat model.
-        run_id: The run around it, after which messages are named that have no id.
-        question: Keeps the whole result; None keeps nothing.
+    The run around it names messages that have no id; the question, if any, keeps the whole result.
     """
 
     def __init__(self, model: BaseChatModel, run_id: UUID | None, question: InlineQuestion | None) -> None:

@@ -36,10 +36,7 @@ def rebuilt(
 ) -> Runnable[Any, Any]:
     """Return the same wrappers (bindings, retries, fallbacks, configurables) around changed models.
 
-    Args:
-        model: A model, possibly wrapped.
-        change: Applied to every model inside the wrappers.
-        bound: Returns the arguments of a rebuilt binding; None keeps them.
+    ``bound`` returns the arguments of a rebuilt binding; None keeps them.
     """
 
     def inside(runnable: Any) -> Any:
@@ -67,12 +64,7 @@ def rebuilt(
 def models_in(
     model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None
 ) -> Iterator[ConfiguredModel]:
-    """Find every model inside the wrappers, each with the arguments that reach it.
-
-    Args:
-        model: A model, possibly wrapped.
-        arguments: What it is called with.
-    """
+    """Find every model inside the wrappers, each with the arguments that reach it."""
     called_with = arguments or {}
     if isinstance(model, RunnableBindingBase):
         yield from models_in(model.bound, {**model.kwargs, **called_with})
@@ -105,11 +97,9 @@ def name_of(model: Runnable[Any, Any]) -> str | None:
 
 
 def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]) -> Runnable[Any, Any]:
-    """Return what a model's ``with_structured_output`` returned, with the model at its head changed.
+    """Return what ``with_structured_output`` returned, with the model at its head changed.
 
-    Args:
-        structured: The model and its parser as a sequence; with ``include_raw`` the model is under ``raw``.
-        change: Applied to the model.
+    It is a sequence of model and parser; with ``include_raw`` the model is under ``raw``.
     """
     if isinstance(structured, RunnableSequence):
         return structured.model_copy(update={"first": at_head(structured.first, change)})

@@ -59,15 +59,7 @@ class Question:
     """Drives one question; what to call, and when, is decided by its flow.
 
     Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs in who waits, and in
-    nothing else.
-
-    Args:
-        setup: The method and the models.
-        messages: The user's messages.
-        manager: The callbacks of the surrounding run; None without handlers.
-        config: The configuration for child runs.
-        kwargs: The arguments that the user passed for the model.
-        question_id: What events call the question; None for the id of the surrounding run.
+    nothing else. Events carry the id of the surrounding run unless ``question_id`` is another.
     """
 
     def __init__(

@@ -36,15 +36,9 @@ def stream_writer() -> Callable[[Any], None] | None:
 
 
 def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: type[M]) -> M | None:
-    """Return the callbacks of a chat model's run as those of a run that may have children.
+    """Return the callbacks of a chat model's run as those of a run that may have children; None without any.
 
-    Args:
-        run_id: The run.
-        run: Its callbacks; handlers that it would not pass on hear of our events too.
-        kind: The class to return.
-
-    Returns:
-        The callbacks; None without handlers.
+    Handlers that the run would not pass on hear of our events too.
     """
     if not run.handlers:
         return None

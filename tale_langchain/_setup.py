@@ -52,11 +52,7 @@ class Setup(NamedTuple):
 
     @classmethod
     def of(cls, model: ChatRunnable, options: dict[str, Any]) -> Setup:
-        """Return how to ask a model.
-
-        Args:
-            model: The user's model.
-            options: Those of `Options`, under their present names.
+        """Return how to ask a model, with options under their present names.
 
         Raises:
             InvalidValueError: An invalid value; its subclasses say which.

@@ -231,14 +231,7 @@ def _check(options: dict[str, Any]) -> None:
 class UserTurn(Question):
     """Drives one user turn at one point of an agent's loop.
 
-    Args:
-        setup: The method and the models.
-        messages: The conversation; the last human message opened the turn.
-        request: The model call at hand; None before the first.
-        state: What is known of the turn; None when it begins.
-        manager: The callbacks of the surrounding run; None without handlers.
-        config: The configuration for child runs.
-        divide: Whether the calls of the turn share its budget.
+    Without a request the turn's first call is still to come; without a state the turn begins here.
     """
 
     def __init__(

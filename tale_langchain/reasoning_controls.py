@@ -76,11 +76,7 @@ class ModelControls:
         self._set: dict[tuple[str, Any], ChatRunnable] = {}
 
     def control(self, arguments: Mapping[str, Any]) -> ChooseControl:
-        """Return what decides about the control of a call.
-
-        Args:
-            arguments: What the caller passes to the model with this call.
-        """
+        """Return what decides about the control of a call with these arguments."""
         controls = self._read(arguments) if arguments and self._matters(arguments) else self._controls
 
         def decide(budget: int) -> ControlSetting:
@@ -96,12 +92,7 @@ class ModelControls:
     def asked(
         self, setting: ControlSetting | None, arguments: Mapping[str, Any]
     ) -> tuple[ChatRunnable, dict[str, Any]]:
-        """Return the model to ask and the arguments to ask it with.
-
-        Args:
-            setting: The control of the call; None where there is no budget.
-            arguments: What the caller passes to the model with this call.
-        """
+        """Return the model and the arguments to ask with; no setting means no budget."""
         if setting is None or not setting.native:
             return self._model, dict(arguments)
         if arguments and self._matters(arguments):
@@ -143,10 +134,6 @@ class EstimatorModel:
     """A model as the estimator asks it: without tools and formats, cold and short where it can be set.
 
     The user's own model is asked with its retries and fallbacks, but never touched: settings go into copies.
-
-    Args:
-        model: The user's model, possibly wrapped.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
     """
 
     def __init__(self, model: Runnable[Any, Any], *, server: Server | None = None) -> None:

@@ -135,10 +135,7 @@ class Gathering:
 
         Args:
             closed: Whether its reader left before the end.
-            failing: Whether an answer that the provider broke off fails; observers only account for it.
-
-        Raises:
-            ServerError: The provider failed in the middle of the answer.
+            failing: Whether to raise `ServerError` for an answer that the provider broke off; observers do not.
         """
         seconds = time.perf_counter() - self.started
         generated = "".join(self.deltas)

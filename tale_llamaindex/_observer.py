@@ -140,9 +140,7 @@ class Observer:
 def _look_around(span: Span, follow: Callable[[Ledger], None]) -> tuple[str | None, Question | None]:
     """Mark the calls around a new one as wrappers, and return the outermost span and the nearest question.
 
-    Args:
-        span: The new call's span.
-        follow: Tells a ledger of the new call as well: who listens to a wrapper listens to what it calls.
+    Who listens to a wrapper is told, by ``follow``, of what it calls.
     """
     outermost, question = None, None
     around = span.parent

@@ -75,13 +75,9 @@ class Setup:
 
     @classmethod
     def of(cls, llm: LLM, *, owner: str = "Setup", prompt_only: bool = False, **given: Any) -> Setup:
-        """Return the setup for what a caller passed.
+        """Return the setup for what a caller passed to ``owner``.
 
-        Args:
-            llm: Answers, and estimates unless the options say who else.
-            owner: The class that was called, for messages.
-            prompt_only: Whether the class puts budgets into prompts alone: it does not make the calls itself.
-            **given: See `Options`.
+        A class with ``prompt_only`` leaves the calls to others, so it can put budgets into prompts alone.
 
         Raises:
             InvalidValueError: An unknown option, or an invalid value; its subclasses say which.
@@ -113,10 +109,7 @@ class Setup:
     def begin(self, text: str, *, shown: str | None = None, control: ChooseControl | None = None) -> Question:
         """Start a question; its run id is the span around the current call.
 
-        Args:
-            text: What the estimator sees.
-            shown: The text that the framing goes around, where it is more.
-            control: Decides what carries the budget; None for the prompt.
+        The estimator sees ``text``; the framing goes around ``shown``, where that is more.
         """
         watch()  # again: applications clear the dispatcher's handlers
         question_id = active_span_id.get() or str(uuid4())
@@ -163,13 +156,7 @@ class Setup:
 
 
 def run_flow(flow: Flow[T], question: Question, request: Callable[[ModelCall], Request]) -> T:
-    """Drive a flow; its calls belong to the question, which accounts for them.
-
-    Args:
-        flow: A flow of the question's run.
-        question: The question.
-        request: Says how a call is made.
-    """
+    """Drive a flow of the question's run; the question accounts for its calls."""
 
     def respond(call: ModelCall) -> ModelReply:
         question.emit()

@@ -120,11 +120,7 @@ def noted(*, flow: Question | None = None, asking: Asking | None = None) -> Iter
 
 
 class Question:
-    """One question under way: its run in the core, how it was asked, and the ledgers that follow it.
-
-    Args:
-        run: The question's run.
-    """
+    """One question under way: its run in the core, how it was asked, and the ledgers that follow it."""
 
     def __init__(self, run: QuestionRun) -> None:
         self.run = run
@@ -312,14 +308,9 @@ def framed_before(text: str) -> Question | None:
 
 
 def asked_here(prompt: str = "") -> Asking | Question | None:
-    """Return what a call in this context asks under a budget.
+    """Return what a call with this prompt asks under a budget, in this context.
 
-    Args:
-        prompt: The whole prompt.
-
-    Returns:
-        What is asked by code that we entered, or by the prompt, which holds a framed question; a question alone
-        where its flow makes the call; None where no budget is known.
+    A question alone where its flow makes the call; None where no budget is known.
     """
     span: Span | None = current_span()
     while span is not None:

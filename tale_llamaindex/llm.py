@@ -437,10 +437,7 @@ class _StreamedAnswer:
 def _accounted(answer: Answer, *, last_chunk: bool = False) -> Any:
     """Return a copy of the LLM's response with the accounts in its ``additional_kwargs``.
 
-    Args:
-        answer: What it cost and showed.
-        last_chunk: Whether it follows the last chunk of a stream. The text so far stands in it, but nothing
-            that was read already and that others add up: no new text, and no usage.
+    The last chunk of a stream repeats nothing that readers add up: no new text, and no usage.
     """
     response: Response = answer.reply.native
     accounts = {"tale": answer.summary()}

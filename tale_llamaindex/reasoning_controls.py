@@ -61,11 +61,7 @@ class ModelControls:
         self._copies: dict[str, LLM] = {}
 
     def control(self, arguments: Mapping[str, Any]) -> ChooseControl:
-        """Return what decides about the control of a call.
-
-        Args:
-            arguments: What the caller passes to the LLM with this call.
-        """
+        """Return what decides about the control of a call with these arguments."""
         controls = self._params.read(ConfiguredLLM(self.llm, arguments))
 
         def decide(budget: int) -> ControlSetting:
@@ -74,22 +70,13 @@ class ModelControls:
         return decide
 
     def asked(self, setting: ControlSetting | None, arguments: Mapping[str, Any]) -> tuple[LLM, dict[str, Any]]:
-        """Return the LLM to ask and the arguments to ask it with.
-
-        Args:
-            setting: The control of the call; None where there is no budget.
-            arguments: What the caller passes to the LLM with this call.
-        """
+        """Return the LLM and the arguments to ask with; no setting means no budget."""
         if setting is None or not setting.native:
             return self.llm, dict(arguments)
         return self._with(Wanted(setting), arguments)
 
     def quieted(self, call: ModelCall) -> tuple[LLM, dict[str, Any]]:
-        """Return the LLM to ask, and the arguments, for a call that needs no thinking: cold and short.
-
-        Args:
-            call: The call; its temperature and its output cap are sent as far as the LLM takes them.
-        """
+        """Return the LLM and the arguments for a call that needs no thinking: cold and short."""
         setting = quiet(self._params.read(ConfiguredLLM(self.llm, {})), call.max_tokens)
         return self._with(Wanted(setting, setting.cap, call.temperature if setting.temperature else None), {})
 
@@ -158,10 +145,6 @@ class ProviderParams(NamedTuple):
 
 def params_of(llm: LLM, server: Server | None = None) -> ProviderParams:
     """Return how a class spells its reasoning controls.
-
-    Args:
-        llm: The LLM.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
 
     Raises:
         InvalidValueError: A server was named, and the class sends no ``extra_body``.

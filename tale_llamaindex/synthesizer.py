@@ -272,17 +272,11 @@ Division: TypeAlias = Generator[Any, Any, Any]
 
 
 def divide(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float = 1.0) -> Division:
-    """Divide a budget by the synthesizer's response mode.
+    """Divide a share of a planned question's budget by the synthesizer's response mode.
 
     Refining rewrites the whole answer in each call, so each may take the whole budget. Accumulated answers
     stand one after the other and share it. In a tree the root writes the answer with the whole budget, and the
     leaves, which only feed it, share as much among themselves.
-
-    Args:
-        synthesizer: The synthesizer.
-        question: The question, planned.
-        chunks: The context.
-        share: What there is to divide, as a part of the question's budget.
     """
     if isinstance(synthesizer, Accumulate):
         return _accumulate(synthesizer, question, chunks, share)
@@ -337,12 +331,7 @@ def _tree(synthesizer: TreeSummarize, question: Question, chunks: Chunks, share:
 def _packed(synthesizer: BaseSynthesizer, question: Question, chunks: Any, text: str, chat: str) -> Any:
     """Fit chunks into the context window around a prompt, as the synthesizer itself does.
 
-    Args:
-        synthesizer: The synthesizer.
-        question: The question, with its framing.
-        chunks: The context.
-        text: Name of the prompt for texts.
-        chat: Name of the prompt for messages.
+    ``text`` and ``chat`` name the prompts for texts and for messages.
     """
     messages = bool(chunks) and isinstance(chunks[0], ChatMessage)
     helper: Any = synthesizer._chat_prompt_helper if messages else synthesizer._prompt_helper

@@ -278,22 +278,13 @@ class OnlineRegression:
         self._shift = 0.0
 
     def predict(self, features: Sequence[float]) -> float | None:
-        """Return the prediction; None while too little was learned.
-
-        Args:
-            features: As `text_features` counts them.
-        """
+        """Return the prediction for `text_features`; None while too little was learned."""
         if self.count < _FEWEST:
             return None
         return min(max(self._center(features) + self._shift, self._lowest), self._highest)
 
     def learn(self, features: Sequence[float], value: float) -> None:
-        """Learn one value.
-
-        Args:
-            features: As `text_features` counts them.
-            value: What was to be predicted.
-        """
+        """Learn the value that belongs to `text_features`."""
         if self.count >= _FEWEST // 2:
             self._residuals = [*self._residuals[1 - _RESIDUALS :], value - self._center(features)]
         keep = 1 - 1 / self.memory

@@ -105,13 +105,7 @@ def text_features(question: str) -> tuple[float, ...]:
 
 
 def tokens_of(logarithm: float, lowest: int, highest: int) -> int:
-    """Return a budget between two bounds, in output tokens.
-
-    Args:
-        logarithm: The natural logarithm of a budget.
-        lowest: Smallest budget, at least 1.
-        highest: Largest budget.
-    """
+    """Return the budget whose natural logarithm is given, within two bounds, in output tokens."""
     if logarithm >= math.log(highest):  # compared as logarithms: far outside, the budget would overflow
         return int(highest)
     # A fit passes through some of its examples, whose whole numbers come back slightly above or below.

@@ -248,15 +248,9 @@ def _mixes_measures(left: _Side, right: _Side) -> bool:
 
 
 def _readings(calculation: str) -> list[Fraction]:
-    """Return what a calculation may make.
+    """Return what a calculation may make, by the book first.
 
-    The first is by the book; some answers count in the order of writing, and name 20% as 20 or as 0.2.
-
-    Raises:
-        SyntaxError: It is no calculation.
-        ValueError: A number has more digits than Python converts.
-        ZeroDivisionError: It divides by zero.
-        _AmbiguousError: It adds a percentage to a plain number.
+    Some answers count in the order of writing, and name 20% as 20 or as 0.2.
     """
     readings = [_value(calculation)]
     if "%" in calculation:

@@ -34,12 +34,7 @@ Accept: TypeAlias = Callable[[Point, Point], bool]
 
 
 def feasible(reference: Point, candidate: Point) -> bool:
-    """Return whether the candidate costs fewer real tokens: Algorithm 2 of arXiv 2412.18547.
-
-    Args:
-        reference: The last accepted budget, or vanilla chain of thought.
-        candidate: A smaller budget whose answer is correct.
-    """
+    """Return whether the candidate costs fewer real tokens: Algorithm 2 of arXiv 2412.18547."""
     return candidate.tokens < reference.tokens
 
 

@@ -32,14 +32,7 @@ class Asking(Record):
     """Hard output cap of every answer; None leaves the model's own."""
 
     def call(self, question: str, strategy: Strategy, budget: int | None, sample: int) -> ModelCall:
-        """Return the call that asks a question under a budget.
-
-        Args:
-            question: The question, without prompt text.
-            strategy: The prompt strategy.
-            budget: Output tokens to ask for; None asks without a budget.
-            sample: Which of several independent answers it is to be.
-        """
+        """Return the call that asks a question under a budget; None asks without one."""
         framing = strategy.frame(question, budget, language=self.language)
         return ModelCall(
             role="reason",
@@ -66,11 +59,7 @@ def check_budgeted(strategy: Strategy) -> None:
 
 
 def probe(call: ModelCall, grade: Grade) -> Flow[Probe]:
-    """Make one call and grade its answer.
-
-    Args:
-        call: Asks the question.
-        grade: Grades the text of the answer.
+    """Make one call and grade the text of its answer.
 
     Raises:
         EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
@@ -105,12 +94,7 @@ def answer_text(reply: ModelReply) -> str:
 
 
 def graded(grade: Grade, text: str) -> Flow[Verdict]:
-    """Grade one answer, with the model calls that the grader needs, if any.
-
-    Args:
-        grade: A function of the text, or one that returns a flow.
-        text: The answer.
-    """
+    """Grade one answer, with the model calls that the grader needs, if any."""
     outcome = grade(text)
     if isinstance(outcome, Generator):
         return (yield from outcome)
