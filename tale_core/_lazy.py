@@ -46,6 +46,7 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
 
     @functools.cache
     def places() -> dict[str, str]:
+        # Read when a name is first asked for: most imports name a module.
         stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
         return {
             alias.asname or alias.name: node.module or ""

@@ -76,6 +76,7 @@ def fit_context(
     if budget < 1:
         raise InvalidValueError(f"a context budget is a number of tokens of at least 1, got {budget}")
     costs = [count(text) for text in texts]
+    # Everything fits, so nothing is judged irrelevant.
     if sum(costs) <= budget:
         return list(enumerate(texts))
     score = bm25 if scorer is None else scorer
@@ -104,6 +105,7 @@ def bm25(question: str, texts: Sequence[str]) -> list[float]:
     documents = [Counter(_terms(text)) for text in texts]
     mean = sum(map(Counter.total, documents)) / max(1, len(documents)) or 1.0
     asked = set(_terms(question))
+    # A question of function words alone still has to find something.
     wanted = {
         term: sum(term in document for document in documents) for term in asked - _FUNCTION_WORDS or asked
     }

@@ -66,11 +66,6 @@ def count_tokens(text: str) -> int:
     return max(1, wide + math.ceil((len(text) - wide) / _CHARACTERS_PER_TOKEN))
 
 
-def counting_method() -> str:
-    """Return how `count_tokens` counts here: ``"tiktoken o200k_base"`` or ``"4 characters a token"``."""
-    return f"tiktoken {_ENCODING}" if _offline_encoding() else f"{_CHARACTERS_PER_TOKEN} characters a token"
-
-
 def estimate_usage(messages: Sequence[Message] | Sequence[str], answer: str) -> Usage:
     """Estimate the usage of a call that its provider did not report.
 
@@ -102,6 +97,7 @@ def _offline_encoding() -> tiktoken.Encoding | None:
             content = (folder / _FILE).read_bytes()
         except OSError:
             continue
+        # A file that was cut short would count wrongly without a word.
         if hashlib.sha256(content).hexdigest() == _DIGEST:
             return _encoding(content)
     return None

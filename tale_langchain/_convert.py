@@ -116,6 +116,7 @@ def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | No
 def _around(content: str | list[str | dict[Any, Any]], framing: Framing) -> str | list[str | dict[Any, Any]]:
     if isinstance(content, str):
         return framing.apply(content)
+    # Parts of their own: the first and the last part may be images.
     before = [{"type": "text", "text": framing.before}] if framing.before else []
     after = [{"type": "text", "text": framing.after}] if framing.after else []
     return [*before, *content, *after]
@@ -162,8 +163,10 @@ def paid_usage(message: AIMessage, prompt: Sequence[BaseMessage]) -> Usage:
 
 def _ending(message: AIMessage) -> Ending | None:
     metadata = message.response_metadata
+    # The first that says anything counts: some providers send several.
     for key in _ENDING_KEYS:
         said = metadata.get(key)
+        # The Responses API says that it stopped early in one field, and why in another.
         if said == "incomplete":
             said = (metadata.get("incomplete_details") or {}).get("reason")
         if said:

@@ -74,6 +74,7 @@ def models_in(
     elif isinstance(model, RunnableSequence):
         yield from models_in(model.last)  # call arguments stop at a sequence's first step
     else:
+        # Anything else is a model, or is only chosen at run time and cannot be looked into.
         yield ConfiguredModel(model, called_with)
 
 
@@ -158,6 +159,7 @@ def open_model(model: object) -> ChatRunnable:
 def _named(model: str) -> BaseChatModel:
     from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # of no use to who brings an object
 
+    # Our own forms come first: "local" names no provider of LangChain's.
     try:
         kind = ModelString.read(model).kind
     except UnknownModelError:  # LangChain knows many providers more
@@ -226,6 +228,7 @@ def _check_types(model: Runnable[Any, Any]) -> None:
             f"{getattr(answers, '__name__', answers)}; wrap the chat model alone and chain the rest around it: "
             "prompt | TALERunnable(model) | parser"
         )
+    # A prompt takes a dict of variables, and would fail at the first question.
     if takes is dict or typing.get_origin(takes) is dict:
         raise NotAChatModelError(
             f"TALE needs a model that takes messages, but {model.get_name()} takes a dict; leave the prompt "

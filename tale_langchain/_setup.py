@@ -66,6 +66,7 @@ class Setup(NamedTuple):
         estimating = EstimatorModel(model, server=named_server(control))
         if isinstance(estimator, Runnable):
             _refuse_budgeted(estimator)
+            # A model is asked as the zero-shot estimator asks, or as the calibration says.
             estimating, estimator = EstimatorModel(estimator), None
         method = TaleMethod(estimator=estimator, model_name=name_of(model), **options)
         return cls(method, ModelControls(model, control), estimating, sees)
@@ -107,6 +108,7 @@ class Budgeted(BaseModel):
         Raises:
             NotAChatModelError: The model has no ``bind_tools``.
         """
+        # Left out rather than passed as None: not every model takes the argument.
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return self._around(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
@@ -158,6 +160,7 @@ def opened_estimator(estimator: Any) -> Any:
 
 
 def _refuse_budgeted(model: ChatRunnable) -> None:
+    # Looked for inside wrappers, too: with_retry and bind hide the type.
     for inside in models_in(model):
         if isinstance(inside.model, Budgeted):
             raise InvalidValueError(

@@ -24,8 +24,7 @@ from tale_core.models.reasoning_controls import check_reasoning_control
 from tale_core.types import Budget
 from tale_langchain._convert import framed, to_reply, turn_at
 from tale_langchain._models import name_of, open_model
-from tale_langchain._question import Question
-from tale_langchain._run_callbacks import anode_run, node_run
+from tale_langchain._question import Question, anode_run, node_run
 from tale_langchain._setup import OWN_OPTIONS, Options, Setup, opened_estimator
 
 if TYPE_CHECKING:
@@ -112,6 +111,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         self._options["estimator"] = opened_estimator(self._options.get("estimator"))
         _check(self._options)
         self._divide = divide
+        # By identity: agents may change their model from call to call, and models are not hashable by value.
         self._setups: dict[int, tuple[ChatRunnable, Setup]] = {}
         self._model = None if model is None else open_model(model)
         if self._model is not None:
@@ -188,6 +188,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         model = self._model if request is None else request.model
         assert model is not None  # noqa: S101  # checked by whoever has no request
         config = ensure_config()
+        # These name the node's run, not those under it.
         config.pop("run_name", None)
         config.pop("run_id", None)
         return UserTurn(
@@ -245,6 +246,7 @@ class UserTurn(Question):
         config: RunnableConfig,
         divide: bool,
     ) -> None:
+        # What follows the question are the turn's own tool calls; the estimator must not see them.
         asked = list(messages[: (turn_at(messages) or 0) + 1])
         self.message_id = str(asked[-1].id)
         super().__init__(
@@ -270,6 +272,7 @@ class UserTurn(Question):
 
     def flow(self) -> Flow[Answer]:
         """Plan the model call at hand; only a turn that has no budget yet is estimated."""
+        # Not estimated in a step of its own: this call does it.
         if self._known is None:
             return self.run.answer()
         plan = self.run.under(Budget.model_validate(self._known["budget"]))
@@ -308,6 +311,7 @@ class UserTurn(Question):
         """Return the agent's own response, with the accounts in its message and the spending in the state."""
         before = self.opened(answer.plan) if self._known is None else self._known
         message = self.answered(answer)
+        # Estimated in a step of its own, so the question of this call knows nothing of that cost.
         if before["calls"] == 0:
             message.response_metadata["tale"]["estimate_usage"] = before["estimate_usage"]
         given = self._response

@@ -48,28 +48,15 @@ _ANSWER_SHAPING = frozenset(
 class ModelControls:
     """The reasoning controls of a model, however it is wrapped; the model itself is never touched.
 
-    Args:
-        model: A chat model, possibly bound, with retries or with fallbacks.
-        reasoning_control: What may carry a budget; see `tale_core.models.reasoning_controls.ReasoningControl`.
-
     Raises:
         InvalidValueError: An unknown choice, or one that this model cannot keep.
-
-    Example:
-        >>> from langchain_core.language_models import FakeListChatModel
-        >>> reasoning_control = ModelControls(FakeListChatModel(responses=["48"]))
-        >>> setting = reasoning_control.control({})(60)  # for a gpt-5-mini: effort, minimal
-        >>> setting.control, setting.why
-        ('prompt', 'no reasoning control is known for this model')
-        >>> model, arguments = reasoning_control.asked(setting, {"stop": ["."]})
-        >>> model.invoke("How many eggs are in four dozen?", **arguments).text
-        '48'
     """
 
     def __init__(self, model: ChatRunnable, reasoning_control: str = "auto") -> None:
         self._model = model
         self._reasoning_control: ReasoningControl = check_reasoning_control(reasoning_control)
         self._server = named_server(self._reasoning_control)
+        # Read once: most calls pass no arguments that matter.
         self._controls = self._read({})
         for controls in self._controls:
             check_reasoning_control(reasoning_control, controls)
@@ -81,6 +68,7 @@ class ModelControls:
 
         def decide(budget: int) -> ControlSetting:
             first, *others = [choose(budget, one, self._reasoning_control) for one in controls]
+            # A fallback gets the same request, so one setting must do for all of them.
             if not others or {(first.control, first.value)} >= {(one.control, one.value) for one in others}:
                 return first
             return ControlSetting(
@@ -97,6 +85,7 @@ class ModelControls:
             return self._model, dict(arguments)
         if arguments and self._matters(arguments):
             return self._with(setting, arguments), self._without_controls(arguments)
+        # Copies are kept by setting: there are few, and no question need make its own.
         key = (setting.control, setting.value)
         if key not in self._set:
             self._set[key] = self._with(setting, {})
@@ -150,6 +139,7 @@ class EstimatorModel:
 
 
 def _tuned(model: Runnable[Any, Any], call: ModelCall, server: Server | None) -> ChatRunnable:
+    # By identity, since models compare by their fields and copies would be mixed up.
     found = {id(one.model): _settings(one, call, server) for one in models_in(model)}
 
     def settings_of(one: Runnable[Any, Any]) -> dict[str, Any]:

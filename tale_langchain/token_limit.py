@@ -12,7 +12,7 @@ from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the 
 
 from tale_core.errors import InvalidValueError, TokenLimitExceededError
 from tale_langchain._convert import paid_usage
-from tale_langchain._run_callbacks import atell, tell
+from tale_langchain._question import atell, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -140,6 +140,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         if self.warn_at is None:
             return update, {}
         now = self._reached({**state, **update}, self.warn_at)
+        # Only the call that crosses the share tells: once, not on every call after it.
         if len(now) == len(self._reached(state, self.warn_at)):
             return update, {}
         return update, {"close": list(now), "warn_at": self.warn_at}
@@ -150,6 +151,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         message = messages[at]
         assert isinstance(message, AIMessage)  # noqa: S101  # just found
         usage = paid_usage(message, messages[:at])
+        # The message's own usage is that of the answer alone.
         estimate = messages[at].response_metadata.get("tale", {}).get("estimate_usage") or {}
         if self.count == "output":
             return usage.output_tokens + int(estimate.get("output_tokens", 0))
@@ -164,6 +166,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
             "no further tool call that you can do without, and answer with what you have."
         )
         system = request.system_message
+        # Blocks are kept as they are: they may carry the marks of a prompt cache.
         blocks = [] if system is None else [*system.content_blocks]
         told = SystemMessage(content_blocks=[*blocks, {"type": "text", "text": note}])
         return request.override(system_message=told)

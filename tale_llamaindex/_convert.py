@@ -50,6 +50,7 @@ def raw_text_of(response: Response) -> str:
 def usage_of(response: Response) -> Usage | None:
     """Return what the provider reports that the call cost; None when it reports nothing."""
     raw = response.raw
+    # Integrations put usage in any of these places; the provider's own answer comes first.
     holders = [
         get(raw, "usage"),
         get(raw, "usage_metadata"),
@@ -126,6 +127,7 @@ class Gathering:
         """
         self.last = checked(response)
         self.deltas.append(response.delta or "")
+        # Later chunks may come without: what was seen stays.
         self.usage = usage_of(response) or self.usage
         self.ending = ending_of(response) or self.ending
         self.calls_tools = self.calls_tools or calls_tools(response)

@@ -75,6 +75,7 @@ class Observer:
 
     def start(self, event: Start) -> None:
         """Open a call, unless a flow makes it: flows account for their calls themselves."""
+        # Outside any span the end of the call could not be told from another's.
         if event.span_id is None:
             return
         if isinstance(event, LLMChatStartEvent):
@@ -85,6 +86,7 @@ class Observer:
         if isinstance(found, Question):
             _look_around(span, found.follow)
             return
+        # It answers by calling the LLM inside, whose event reports the cost.
         structured = event.model_dict.get("class_name") == _STRUCTURED
         call = OpenCall(Gathering(prompt), found, event.span_id, wraps=structured)
         outermost, scope = _look_around(span, call.follow)
@@ -113,6 +115,7 @@ class Observer:
         call = self.close(event.span_id)
         if call is None:
             return
+        # A stream's end repeats its last chunk, whose text must not count twice.
         if event.response is not None and event.response is not call.answer.last:
             call.answer.take(event.response)
         call.settle(closed=False)

@@ -127,6 +127,7 @@ class Question:
         self.plan: Plan | None = None
         self.framed = ""
         """The question with its framing, as it stands in prompts; empty while there is no framing."""
+        # Reentrant, since settling emits; calls of one question may come back on several threads.
         self._lock = threading.RLock()
         self._before_asking: list[Event] = []
         self._asked = False
@@ -162,6 +163,7 @@ class Question:
         with self._lock:
             for record in self.run.drain():
                 self._asked = self._asked or (isinstance(record, UsageEvent) and record.role == "reason")
+                # Who starts to follow late still gets the budget and the estimate.
                 if not self._asked:
                     self._before_asking.append(record)
                 dispatch(record)
@@ -179,6 +181,7 @@ class Question:
     def follow(self, ledger: Ledger) -> None:
         """Send records to a ledger as well, starting with what was recorded before the question was asked."""
         with self._lock:
+            # Its handler hears of every record anyway, and would count each twice.
             if ledger in self._ledgers or hears_events(ledger):
                 return
             self._ledgers.append(ledger)
@@ -243,6 +246,7 @@ class Asking:
         """
         if not self.answers:
             return None
+        # Several calls of one plan (a refined answer): only the last may be asked again.
         for answer in self.answers[:-1]:
             self.question.run.enforce(answer)
         plan = self.question.run.react(self.answers[-1])

@@ -61,6 +61,7 @@ class TALEEventHandler(BaseEventHandler):
     def attach(self) -> Self:
         """Start recording, and return the handler."""
         watch()
+        # By identity: handlers are pydantic models and compare by their fields.
         if not any(one is self for one in root_dispatcher.event_handlers):
             root_dispatcher.add_event_handler(self)
         return self
@@ -113,6 +114,7 @@ class TALECallbackHandler(BaseCallbackHandler):
     ) -> str:
         """Ask to be told of an LLM call that begins: what it cost, and for which question."""
         del payload, parent_id
+        # The manager tells no usage, so the observer of the dispatcher does the counting.
         if event_type == CBEventType.LLM:
             OBSERVER.follow(self.ledger)
         return event_id

@@ -12,8 +12,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny
 
 from tale_core.errors import InvalidValueError, NotAChatModelError
 from tale_llamaindex._conversation import FORCED, BudgetedCall, Conversation, UserTurns
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup, arun_flow, run_flow
+from tale_llamaindex._setup import Setup, arun_flow, open_llm, run_flow
 from tale_llamaindex._tracking import Asking, noted
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 
     from tale_core.method.plan import Answer, Plan
     from tale_llamaindex._convert import Response
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options, Request
+    from tale_llamaindex._setup import LLMLike, Options, Request
     from tale_llamaindex._tracking import Question
 
 # What an LLM is set up with; the wrapper and the LLM inside always agree on it.
@@ -107,6 +105,7 @@ class TALEPlainLLM(LLM):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Estimate a budget for the last user message, and ask under it."""
+        # None: a tool is forced, nothing is asked, or the prompt has its budget already.
         call = self._begin(Conversation.of_messages(messages), "chat", kwargs)
         return self.llm.chat(messages, **kwargs) if call is None else self._run(call)
 
@@ -232,6 +231,7 @@ class TALEPlainLLM(LLM):
         self, prompt: str, endpoint: str, kwargs: dict[str, Any], *, formatted: bool
     ) -> BudgetedCall | None:
         call = self._begin(Conversation.of_prompt(self.llm, prompt, formatted=formatted), endpoint, kwargs)
+        # The call must still say that the LLM's own template is in the prompt.
         if call is not None and formatted:
             call.kwargs = {**call.kwargs, "formatted": True}
         return call
@@ -280,6 +280,7 @@ class TALEPlainLLM(LLM):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
+        # Applications set the callback manager after construction; both must have the same one.
         if name in _SHARED:
             setattr(self.llm, name, value)
 
@@ -439,6 +440,7 @@ def _accounted(answer: Answer, *, last_chunk: bool = False) -> Any:
 
     The last chunk of a stream repeats nothing that readers add up: no new text, and no usage.
     """
+    # A copy: whoever made the response may keep it.
     response: Response = answer.reply.native
     accounts = {"tale": answer.summary()}
     update: dict[str, Any] = {"additional_kwargs": {**response.additional_kwargs, **accounts}}

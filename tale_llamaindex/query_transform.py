@@ -11,8 +11,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from tale_core.errors import InvalidValueError
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup
+from tale_llamaindex._setup import Setup, open_llm
 from tale_llamaindex._tracking import framed_before
 from tale_llamaindex.llm import inner_of
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tale_core.method.policy import BudgetPolicy
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options
+    from tale_llamaindex._setup import LLMLike, Options
     from tale_llamaindex._tracking import Question
 
 _dispatcher = get_dispatcher(__name__)
@@ -120,6 +118,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     """Return the bundle with the framed question for the model and the original one for the retriever."""
     if not question.framed:
         return bundle
+    # The engine asks the model later, in a span beside this one.
     question.announce()
     original = question.run.question
     # A query that was framed before must not be embedded as it is either.

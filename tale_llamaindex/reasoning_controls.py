@@ -35,22 +35,8 @@ class ModelControls:
 
     Known are `OpenAI`, `OpenAIResponses`, `OpenAILike`, `Anthropic` and `GoogleGenAI`, and their subclasses.
 
-    Args:
-        llm: The LLM.
-        reasoning_control: What may carry a budget; see `tale_core.models.reasoning_controls.ReasoningControl`.
-
     Raises:
         InvalidValueError: An unknown choice, or one that this LLM cannot keep.
-
-    Example:
-        >>> from llama_index.core.llms import MockLLM
-        >>> reasoning_control = ModelControls(MockLLM())
-        >>> setting = reasoning_control.control({})(60)  # for a gpt-5-mini: effort, minimal
-        >>> setting.control, setting.why
-        ('prompt', 'no reasoning control is known for MockLLM')
-        >>> llm, arguments = reasoning_control.asked(setting, {"stop": ["."]})
-        >>> llm.complete("How many eggs are in four dozen?", **arguments).text
-        'How many eggs are in four dozen?'
     """
 
     def __init__(self, llm: LLM, reasoning_control: str = "auto") -> None:

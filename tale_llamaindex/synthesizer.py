@@ -27,8 +27,7 @@ from pydantic import BaseModel
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run, turn
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup
+from tale_llamaindex._setup import Setup, open_llm
 from tale_llamaindex._tracking import Asking, QuestionText, asked_here, framed_before, framed_text, noted
 from tale_llamaindex.llm import inner_of
 
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore, QueryType
     from typing_extensions import Unpack
 
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options
+    from tale_llamaindex._setup import LLMLike, Options
     from tale_llamaindex._tracking import Question
 
 Chunks: TypeAlias = Sequence[str] | Sequence[ChatMessage]
@@ -192,6 +190,7 @@ class TALESynthesizer(BaseSynthesizer):
         return await arun(self._divide(await self._setup.aplan(question), chunks), call)
 
     def _ask_all(self, options: dict[str, Any], asks: list[Ask]) -> None:
+        # Only where the synthesizer itself would.
         if len(asks) > 1 and getattr(self._inner, "_use_async", False):
             run_async_tasks([_aask(ask, options) for ask in asks])
             return
@@ -219,6 +218,7 @@ def _ask(ask: Ask, options: dict[str, Any]) -> None:
         ask.asking = asking
         with noted(asking=asking):
             ask.response = method(ask.query, ask.chunks, **options)
+        # A stream that was read in part cannot be taken back, so it is never retried.
         if isinstance(ask.response, Generator):
             ask.response = asking.stream(ask.response)
             return
@@ -312,6 +312,7 @@ def _accumulate(synthesizer: Accumulate, question: Question, chunks: Chunks, sha
     if isinstance(synthesizer, CompactAndAccumulate):
         chunks = _packed(synthesizer, question, chunks, *prompts)
     calls = 0
+    # A chunk that does not fit into the window is answered in several calls.
     for chunk in chunks:
         calls += len(_packed(synthesizer, question, [chunk], *prompts))
     return (yield from _each(synthesizer, question, chunks, share / max(1, calls)))

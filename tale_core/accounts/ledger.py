@@ -101,6 +101,7 @@ class Ledger:
         """Add one event of any of the three kinds, and pass it on to the sinks."""
         with self._lock:
             self._add(event)
+        # Outside the lock: a sink may be slow, or record to this ledger.
         for sink in self._sinks:
             self._hand_on(event, sink)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from tale_core.accounts.ledger import LOGGER
-from tale_core.events import BudgetEvent, ElasticityEvent, ElasticityKind, UsageEvent
+from tale_core.events import BudgetEvent, ElasticityKind, UsageEvent
 
 if TYPE_CHECKING:
     from tale_core.events import Event
-
-_Line: TypeAlias = tuple[int, str, tuple[Any, ...]]
-"""Level, message and its arguments: apart, so that tools can group lines by their message."""
 
 # These mean a doubtful answer or a wasted estimate; the others only cost or save tokens.
 _WARNINGS = {
@@ -48,36 +45,19 @@ class LoggingSink:
             self._logger.log(level, message, *values, extra={"tale": data})
 
 
-def _line(event: Event) -> _Line:
+def _line(event: Event) -> tuple[int, str, tuple[Any, ...]]:
+    """Return the level, the message and its arguments: apart, so that tools can group lines by message."""
     if isinstance(event, BudgetEvent):
-        return _budget_line(event)
-    return _usage_line(event) if isinstance(event, UsageEvent) else _elasticity_line(event)
-
-
-def _budget_line(event: BudgetEvent) -> _Line:
-    message = "question %s: budget %s from %s, estimate %s, strategy %s, control %s"
-    values = (event.question_id, event.budget, event.source, event.estimate, event.strategy, event.control)
-    return logging.DEBUG, message, values
-
-
-def _usage_line(event: UsageEvent) -> _Line:
-    usage = event.usage
-    message = "question %s: %s by %s took %d input and %d output tokens (%s), budget %s, finish %s"
-    values = (
-        event.question_id,
-        event.role,
-        event.model,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.source,
-        event.budget,
-        event.finish_reason,
-    )
-    return logging.DEBUG, message, values
-
-
-def _elasticity_line(event: ElasticityEvent) -> _Line:
+        message = "question %s: budget %s from %s, estimate %s, strategy %s, control %s"
+        chosen = (event.budget, event.source, event.estimate)
+        return logging.DEBUG, message, (event.question_id, *chosen, event.strategy, event.control)
+    if isinstance(event, UsageEvent):
+        usage = event.usage
+        message = "question %s: %s by %s took %d input and %d output tokens (%s), budget %s, finish %s"
+        counted = (usage.input_tokens, usage.output_tokens, usage.source)
+        called = (event.question_id, event.role, event.model)
+        return logging.DEBUG, message, (*called, *counted, event.budget, event.finish_reason)
     level = logging.WARNING if event.kind in _WARNINGS else logging.INFO
     message = "question %s: %s, budget %s, actual %s, estimate %s; %s"
-    values = (event.question_id, event.kind, event.budget, event.actual, event.estimate, event.detail or "-")
-    return level, message, values
+    counts = (event.budget, event.actual, event.estimate)
+    return level, message, (event.question_id, event.kind, *counts, event.detail or "-")

@@ -59,6 +59,7 @@ class ModelString(Record):
             UnknownModelError: It has none of these forms.
         """
         kind, colon, name = text.strip().partition(":")
+        # "local:" names nothing, while "local" means the default.
         if kind == "local" and bool(colon) == bool(name):
             return cls(kind="local", name=name or None)
         if kind == "openai" and name:

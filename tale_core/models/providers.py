@@ -105,6 +105,7 @@ def claude_controls(
     """Return the facts about a Claude model under the caller's own parameters."""
     kind = (thinking or {}).get("type")
     level = base.level if effort is None else effort
+    # Budgets in tokens exist only beside enabled thinking; adaptive thinking takes an effort.
     if kind != "enabled":
         # Effort alone does not start thinking, so it says nothing about whether the model thinks.
         thinks = base.thinks if kind is None else kind == "adaptive"
@@ -129,6 +130,7 @@ def gemini_controls(base: NativeControls, *, level: str | None, tokens: int | No
     controls = at_effort(base, level)
     if tokens is None:
         return controls
+    # From Gemini 3 on a level takes the place of the budget, so a budget that is set is left alone.
     if controls.minimum is None:
         return controls.model_copy(update={"obstacle": f"thinking_budget={tokens} is set on {base.model}"})
     limit = controls.limit if tokens < 0 else tokens
