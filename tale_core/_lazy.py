@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOVED = {
     **dict.fromkeys(("arithmetic", "policy", "question"), "tale_core.method.{}"),
-    **dict.fromkeys(("ledger", "logs", "telemetry"), "tale_core.accounts.{}"),
+    **dict.fromkeys(("ledger", "telemetry"), "tale_core.accounts.{}"),
     **dict.fromkeys(("client", "model_families", "model_strings", "providers"), "tale_core.models.{}"),
     **dict.fromkeys(("cli", "training"), "tale_lab.{}"),
     "candidates": "tale_lab.tuning.candidates",
@@ -26,6 +26,7 @@ _MOVED = {
     "evaluation": "from tale_lab (questions, results, runs, bench, curves)",
     "exemplars": "tale_core.prompts.exemplars",
     "harvest": "tale_lab.tuning.exemplar_mining",
+    "logs": "tale_core.accounts.ledger",
     "knobs": "tale_core.models.reasoning_controls",
     "pace": "tale_core.flows",
     "probing": "tale_core.search.graded_call",
@@ -80,7 +81,7 @@ def _in_order(name: str) -> tuple[int, str]:
 class MovedModules(MetaPathFinder):
     """Answers an import of a former place with a sentence that names the present one.
 
-    Comes last on ``sys.meta_path``, so it sees only what nobody else has found.
+    Comes last on ``sys.meta_path``, so it sees only what no other finder has found.
     """
 
     def find_spec(

@@ -95,12 +95,7 @@ def fit_context(
 def bm25(question: str, texts: Sequence[str]) -> list[float]:
     """Score texts by the question's words in them; rare words count for more, long texts for less.
 
-    Args:
-        question: The question.
-        texts: The texts, which also decide what is rare.
-
-    Returns:
-        One score for each text; 0 where it shares no word with the question.
+    The texts themselves decide what is rare. A text that shares no word with the question scores 0.
     """
     documents = [Counter(_terms(text)) for text in texts]
     mean = sum(map(Counter.total, documents)) / max(1, len(documents)) or 1.0

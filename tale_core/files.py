@@ -12,10 +12,6 @@ from tale_core.errors import StoreError
 def replace_file(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, finds the old content or the new, never a part.
 
-    Args:
-        path: The file; its folder must exist.
-        content: The whole new content.
-
     Raises:
         StoreError: It cannot be written; what was there before still is.
     """

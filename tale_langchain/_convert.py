@@ -39,11 +39,7 @@ _ENDING_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "st
 
 
 def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
-    """Return what a caller passed to a model as a new list of messages; the messages stay the caller's.
-
-    Raises:
-        InvalidValueError: Not a str, a prompt value or a list of what LangChain reads as messages.
-    """
+    """Return what a caller passed to a model as a new list of messages; the messages stay the caller's."""
     if isinstance(given, str):
         return [HumanMessage(given)]
     if isinstance(given, PromptValue):
@@ -183,11 +179,7 @@ def _written(message: AIMessage) -> str:
 
 
 def as_chunk(message: object) -> AIMessageChunk:
-    """Return a message as a chunk, so that it adds up with what follows in a stream.
-
-    Raises:
-        UnexpectedReplyError: The model streams something else than messages.
-    """
+    """Return a message as a chunk, so that it adds up with what follows in a stream."""
     if isinstance(message, AIMessageChunk):
         return message
     if isinstance(message, AIMessage):

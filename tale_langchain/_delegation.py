@@ -1,4 +1,4 @@
-"""How ChatTALE stands in for the model inside: it tells what that one tells, and asks it within its own run."""
+"""How ChatTALE stands in for the wrapped model: it delegates metadata, and calls it within its own run."""
 
 from __future__ import annotations
 
@@ -111,11 +111,7 @@ class DelegatingChatModel(BaseChatModel):
 
 
 def inner_of(model: ChatRunnable) -> BaseChatModel:
-    """Return the first chat model inside the wrappers.
-
-    Raises:
-        NotAChatModelError: What is inside is no chat model, or is only chosen at run time.
-    """
+    """Return the first chat model inside the wrappers; `NotAChatModelError` where there is none to be seen."""
     for inside in models_in(model):
         if not isinstance(inside.model, BaseChatModel):
             raise NotAChatModelError(

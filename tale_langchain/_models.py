@@ -110,11 +110,7 @@ def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any
 
 
 def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
-    """Return a function that calls a method of a model.
-
-    Raises:
-        NotAChatModelError: When it is called with a model that has no such method.
-    """
+    """Return a function that calls a method of a model; `NotAChatModelError` where the model has none."""
 
     def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         try:
@@ -130,18 +126,10 @@ def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnab
 
 
 def open_model(model: object) -> ChatRunnable:
-    """Return the runnable that a user means.
+    """Return the runnable that a user means: a chat model, a runnable that answers like one, or a string.
 
-    Args:
-        model: A chat model, a runnable that answers like one, or a string: ``"provider:model"`` or one of
-            `tale_core.models.model_strings.FORMS`.
-
-    Raises:
-        NotAChatModelError: Something that cannot answer messages with a message.
-        UnknownModelError: A string that names nothing.
-        InvalidValueError: The provider refuses, mostly because the key is missing.
-        LocalModelError: The embedded model cannot be served, or no server answers at the URL.
-        MissingExtraError: The string needs a package that is not installed.
+    A string is ``"provider:model"`` or one of `tale_core.models.model_strings.FORMS`. The errors are those of
+    `TALERunnable`.
     """
     if isinstance(model, str):
         if not model or model.endswith(":"):  # LangChain would leave the choice to run time
@@ -157,7 +145,7 @@ def open_model(model: object) -> ChatRunnable:
 
 
 def _named(model: str) -> BaseChatModel:
-    from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # of no use to who brings an object
+    from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # only needed for strings
 
     # Our own forms come first: "local" names no provider of LangChain's.
     try:

@@ -68,8 +68,8 @@ def unobserved(config: RunnableConfig | None) -> RunnableConfig | None:
 class Question:
     """Drives one question; what to call, and when, is decided by its flow.
 
-    Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs in who waits, and in
-    nothing else. Events carry the id of the surrounding run unless ``question_id`` is another.
+    Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs only in being
+    synchronous or not. Events carry the id of the surrounding run unless ``question_id`` is another.
     """
 
     def __init__(
@@ -276,11 +276,7 @@ class _StreamedAnswer:
         return chunk.model_copy(update={"chunk_position": None}) if chunk.chunk_position else chunk
 
     def last(self) -> AIMessageChunk:
-        """Return the empty chunk that ends the stream and carries the accounts.
-
-        Raises:
-            UnexpectedReplyError: The stream had no chunk.
-        """
+        """Return the empty chunk that ends the stream and carries the accounts."""
         if self._answer is None:
             raise UnexpectedReplyError(
                 "the model's stream ended without a single chunk; ask it without streaming"
@@ -299,7 +295,7 @@ class _StreamedAnswer:
             self._run.enforce(self._answer)
 
 
-# Who hears of a run: its callbacks, and the custom stream of the graph around it.
+# Where events go: the callbacks of the run, and the custom stream of the graph around it.
 
 
 def stream_writer() -> Callable[[Any], None] | None:

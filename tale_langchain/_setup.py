@@ -98,15 +98,9 @@ class Budgeted(BaseModel):
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the same with tools bound to the model; the estimator does not see them.
+        """Return the same with tools bound to the model, which the estimator does not see.
 
-        Args:
-            tools: As the model's own ``bind_tools`` takes them.
-            tool_choice: As there; None leaves the model its choice.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model has no ``bind_tools``.
+        Takes what the model's own ``bind_tools`` takes; raises `NotAChatModelError` where it has none.
         """
         # Left out rather than passed as None: not every model takes the argument.
         if tool_choice is not None:
@@ -116,12 +110,7 @@ class Budgeted(BaseModel):
     def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable that answers in the form of a schema, under a budget.
 
-        Args:
-            schema: As the model's own ``with_structured_output`` takes it.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model has no ``with_structured_output``.
+        Takes what the model's own method takes; raises `NotAChatModelError` where it has none.
         """
         structured = calling("with_structured_output", schema, **kwargs)
         return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
@@ -142,12 +131,7 @@ class Budgeted(BaseModel):
 
 
 def opened_estimator(estimator: Any) -> Any:
-    """Return an estimator as it was given, or the model that a string names.
-
-    Raises:
-        UnknownModelError: The string names no model.
-        NotAChatModelError: A runnable that cannot answer messages with a message.
-    """
+    """Return an estimator as it was given, or the model that a string names."""
     if not isinstance(estimator, (str, Runnable)):
         return estimator
     try:

@@ -173,7 +173,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
             await turn.adispatch()
 
     def _beginning(self, state: TALEState, listening: Callable[[], Any]) -> UserTurn | None:
-        """Return the turn that begins; None where one goes on, or its first call shall estimate it."""
+        """Return the turn that begins; None where one goes on, or its first call estimates it."""
         messages = state["messages"]
         if self._model is None or not messages or not isinstance(messages[-1], HumanMessage):
             return None
@@ -219,7 +219,7 @@ def _shown(option: Any) -> str:
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Find out now what would be found wrong at the first call."""
+    """Check the options now rather than at the first call."""
     sees = options.get("estimator_sees", "question")
     if sees not in {"question", "conversation"}:
         raise InvalidValueError(f"estimator_sees is 'question' or 'conversation', got {sees!r}")

@@ -46,7 +46,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         run_limit: Most tokens of one run (invocation); None for no limit.
         thread_limit: Most tokens of one thread, over all its runs, as a checkpointer keeps them; None for no
             limit.
-        warn_at: The share of a limit above which the model is told to finish; None never tells it.
+        warn_at: The share of a limit above which the model is told to finish; None for no warning.
         exit_behavior: ``"end"`` ends the run with a message that says why; ``"error"`` raises
             `TokenLimitExceededError`.
         count: ``"total"`` counts input and output tokens, the history sent anew with each call included;
@@ -140,7 +140,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         if self.warn_at is None:
             return update, {}
         now = self._reached({**state, **update}, self.warn_at)
-        # Only the call that crosses the share tells: once, not on every call after it.
+        # Only the call that crosses the share sends the event, not every call after it.
         if len(now) == len(self._reached(state, self.warn_at)):
             return update, {}
         return update, {"close": list(now), "warn_at": self.warn_at}
@@ -172,7 +172,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         return request.override(system_message=told)
 
     def _reached(self, state: Any, share: float) -> list[str]:
-        """Return the limits of which this share is used, in words."""
+        """Return the limits of which this share is used, as text for messages."""
         return [
             f"{scope} limit ({taken}/{limit})"
             for scope, limit in self.limits.items()

@@ -60,7 +60,7 @@ class Conversation:
         return cls(None, prompt.removesuffix(suffix), suffix=suffix)
 
     def key(self, query: str | None) -> Hashable:
-        """Return what tells this user turn from others: the template's query, or else the messages so far."""
+        """Return what identifies this user turn: the query of the template, or else the messages so far."""
         if query:
             return query
         before = (self.messages or ())[: self.at]
@@ -85,7 +85,7 @@ class BudgetedCall:
     endpoint: str
     kwargs: dict[str, Any]
     key: Hashable
-    """What tells the user turn from others."""
+    """Identifies the user turn."""
     plan: Plan | None = None
     """How the user turn was asked before; None when it begins."""
 

@@ -27,11 +27,7 @@ def to_messages(messages: Iterable[Message]) -> list[ChatMessage]:
 
 
 def checked(response: object) -> Response:
-    """Return what an LLM answered, if it is a response.
-
-    Raises:
-        UnexpectedReplyError: It is not.
-    """
+    """Return what an LLM answered, if it is a response."""
     if isinstance(response, ChatResponse | CompletionResponse):
         return response
     raise UnexpectedReplyError(
@@ -120,11 +116,7 @@ class Gathering:
     calls_tools: bool = False
 
     def take(self, response: Response) -> None:
-        """Take in one chunk, or the whole response.
-
-        Raises:
-            UnexpectedReplyError: It is no response of LlamaIndex's.
-        """
+        """Take in one chunk, or the whole response."""
         self.last = checked(response)
         self.deltas.append(response.delta or "")
         # Later chunks may come without: what was seen stays.

@@ -1,6 +1,6 @@
 """Watches every LLM call in the process and says what it cost, and for which question.
 
-LlamaIndex's dispatcher tells of calls and of spans. Wrappers that call another LLM (a structured LLM, chat on
+LlamaIndex's dispatcher reports calls and spans. Wrappers that call another LLM (a structured LLM, chat on
 top of complete) emit events of their own around the inner call's; only the innermost call is paid for.
 """
 
@@ -48,12 +48,12 @@ Chunk: TypeAlias = LLMChatInProgressEvent | LLMCompletionInProgressEvent
 End: TypeAlias = LLMChatEndEvent | LLMCompletionEndEvent
 
 _STRUCTURED = StructuredLLM.class_name()
-# A stream that nobody ever reads never ends; far above any real concurrency the oldest are forgotten.
+# A stream that is never read never ends; far above any real concurrency the oldest are forgotten.
 _MOST_OPEN = 10_000
 
 
 class Observer:
-    """The LLM calls under way in the process; one for all handlers, so that each call is told of once."""
+    """The LLM calls under way in the process; one for all handlers, so that each call is reported once."""
 
     # Single operations on a dictionary are safe between threads; nothing here needs more.
 
@@ -143,7 +143,7 @@ class Observer:
 def _look_around(span: Span, follow: Callable[[Ledger], None]) -> tuple[str | None, Question | None]:
     """Mark the calls around a new one as wrappers, and return the outermost span and the nearest question.
 
-    Who listens to a wrapper is told, by ``follow``, of what it calls.
+    Ledgers that follow a wrapper also ``follow`` what it calls.
     """
     outermost, question = None, None
     around = span.parent
@@ -174,7 +174,7 @@ OBSERVER = Observer()
 
 
 class _EventHandler(PassingOver):
-    """Tells the observer of LLM calls."""
+    """Passes events about LLM calls to the observer."""
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
         """Hand on events about LLM calls."""
@@ -215,7 +215,7 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
             HERE.set(span.parent)
 
     def span_drop(self, id_: str, *_: Any, **__: Any) -> None:
-        """Note that a span raised; nobody knows what a call in it cost."""
+        """Note that a span raised; the cost of a call in it is unknown."""
         OBSERVER.close(id_)
         self.span_exit(id_)
 

@@ -1,4 +1,4 @@
-"""What every wrapper here is told, an LLM and how to ask it under a budget, and how a flow's calls are made."""
+"""What every wrapper here is configured with, an LLM and the method, and how a flow's calls are made."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TIMEOUT = 600.0  # seconds for an answer; a model on a CPU takes its time
 
 
 class Options(MethodOptions, total=False):
-    """The options of all wrappers here: those of `MethodOptions`, and who estimates."""
+    """The options of all wrappers here: those of `MethodOptions`, and the estimator."""
 
     estimator: Estimator | LLM | str | int | None
     """An estimator, another LLM or a string that names one, or a number of output tokens; None for the
@@ -96,7 +96,7 @@ class Setup:
         """
         options = current_options(given, owner=owner, also=("estimator",))
         control = options.get("reasoning_control", "auto")
-        # Only who makes the call can send a parameter with it.
+        # Only the code that makes the call can send a parameter with it.
         if prompt_only and control not in {"auto", "prompt"}:
             raise InvalidValueError(
                 f"{owner} puts budgets into the prompt, got reasoning_control={control!r}; "
@@ -148,7 +148,7 @@ class Setup:
         return Request(llm, "complete", "\n\n".join(message.content for message in call.messages), kwargs)
 
     def describe(self) -> str:
-        """Return the setup in words fit for a ``repr``: no keys, which an LLM's own shows."""
+        """Return the setup for a ``repr``, without the keys that an LLM's own shows."""
         llm, method = self.llm, self.method
         return (
             f"{type(llm).__name__}({llm.metadata.model_name!r}), "
@@ -156,7 +156,7 @@ class Setup:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what changes the model's answers, in plain values: caches must tell two budgets apart."""
+        """Return what changes the model's answers, in plain values: caches must distinguish two budgets."""
         method = self.method
         return {
             # Its repr, since two estimators of one name may differ in their settings.
@@ -208,18 +208,7 @@ async def arun_flow(flow: Flow[T], question: Question, request: Callable[[ModelC
 
 
 def open_llm(llm: LLMLike) -> LLM:
-    """Return the LLM that a caller meant.
-
-    Args:
-        llm: See `LLMLike`.
-
-    Raises:
-        UnknownModelError: A string that names no model.
-        NotAChatModelError: Neither an LLM nor a string.
-        InvalidValueError: The model needs a key, and there is none.
-        ServerError: Nobody answers at the URL.
-        MissingExtraError: The integration that the string asks for is not installed.
-    """
+    """Return the LLM that a caller meant, see `LLMLike`; raises what `TALELLM` says."""
     if llm is None:
         return Settings.llm
     if isinstance(llm, LLM):
@@ -235,7 +224,7 @@ def open_llm(llm: LLMLike) -> LLM:
 
 
 def name_of(llm: LLM) -> str | None:
-    """Return the model's name; None where the LLM does not tell it."""
+    """Return the model's name; None where the LLM has none."""
     name = llm.metadata.model_name
     return None if name == LLMMetadata.model_fields["model_name"].default else name
 
@@ -248,7 +237,7 @@ def _open_openai(endpoint: Endpoint) -> LLM:
     model = endpoint.model or ""
     try:
         llm = OpenAI(model=model, additional_kwargs=_STREAM_USAGE)
-        # An unknown name would fail only when somebody asks for the context window.
+        # An unknown name would fail only when the context window is asked for.
         llm.metadata  # noqa: B018  # looks the model up
     except ValueError as exc:
         raise UnknownModelError(

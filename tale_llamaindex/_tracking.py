@@ -1,7 +1,7 @@
 """How a model call finds its question: the chain of spans around it, and the text that carries its question.
 
 A query engine asks the model far away from where the budget was chosen: in another method, task or thread, or
-when a stream is read at last. docs/design/llamaindex.md tells what runs where.
+when a stream is read at last. docs/design/llamaindex.md explains what runs where.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class QuestionText(str):  # noqa: SLOT000  # it has attributes
 
 
 # A text that is given to a model by hand, in another context, arrives as a plain string: it is looked up as a
-# whole. Questions stay here as long as somebody has them.
+# whole. Questions stay here as long as they are referenced elsewhere.
 _BY_TEXT: weakref.WeakValueDictionary[str, Question] = weakref.WeakValueDictionary()
 
 
 class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
-    """How user turns under way were asked, by what tells them apart; the oldest are forgotten."""
+    """How user turns under way were asked, by key; the oldest are forgotten."""
 
     def keep(self, key: Hashable, value: tuple[Question, Plan]) -> None:
         """Remember how a turn was asked."""
@@ -163,7 +163,7 @@ class Question:
         with self._lock:
             for record in self.run.drain():
                 self._asked = self._asked or (isinstance(record, UsageEvent) and record.role == "reason")
-                # Who starts to follow late still gets the budget and the estimate.
+                # Kept for ledgers that start to follow later: they need the budget and the estimate, too.
                 if not self._asked:
                     self._before_asking.append(record)
                 dispatch(record)
@@ -171,7 +171,7 @@ class Question:
                     ledger.record(record)
 
     def note(self, kind: ElasticityKind, detail: str) -> None:
-        """Record something that the run cannot know of."""
+        """Record an event that the run cannot see."""
         budget = None if self.plan is None else self.plan.budget.tokens
         event = ElasticityEvent(question_id=self.id, kind=kind, budget=budget, detail=detail)
         with self._lock:
@@ -199,11 +199,7 @@ class Asking:
     """What came back, call by call."""
 
     def stream(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
-        """Hand on a stream whose calls ask this, whenever they begin.
-
-        Raises:
-            PolicyViolationError: The policy says raise for what the whole answer did.
-        """
+        """Pass on a stream whose calls ask this, whenever they begin, and then enforce the policy."""
         while True:
             with noted(asking=self):
                 item = next(items, _END)
@@ -239,11 +235,7 @@ class Asking:
             asking = asking.again()
 
     def again(self) -> Asking | None:
-        """Return how to ask again where the policy says retry; None when the last answer stands.
-
-        Raises:
-            PolicyViolationError: The policy says raise for what an answer did.
-        """
+        """Return how to ask again where the policy says retry; None when the last answer stands."""
         if not self.answers:
             return None
         # Several calls of one plan (a refined answer): only the last may be asked again.
@@ -266,11 +258,11 @@ class OpenCall:
     wraps: bool
     """Whether another call is made inside; that one is paid for, not this one."""
     ledgers: list[Ledger] = field(default_factory=list)
-    """Who asked to be told, apart from the question's own followers."""
+    """Ledgers that follow this call, apart from those that follow the question."""
     over: bool = False
 
     def follow(self, ledger: Ledger) -> None:
-        """Tell a ledger as well, once."""
+        """Record to this ledger as well, once."""
         if self.asking is not None:
             self.asking.question.follow(ledger)
         elif ledger not in self.ledgers and not hears_events(ledger):

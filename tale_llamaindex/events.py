@@ -87,7 +87,7 @@ def hears_events(ledger: Ledger) -> bool:
 
 def dispatch(record: Event) -> None:
     """Send a core record to every attached event handler."""
-    # Building an event validates it: not worth it when nobody listens.
+    # Building an event validates it: not worth it without a listener.
     if not heard():
         return
     _dispatcher.event(_KINDS[type(record)](**dict(record)))

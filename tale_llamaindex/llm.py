@@ -53,23 +53,12 @@ _END: Any = object()
 
 
 class TALEPlainLLM(LLM):
-    """`TALELLM` for code that must not take the LLM for one that calls tools.
-
-    Args and errors are those of `TALELLM`.
-
-    Example:
-        >>> from llama_index.core.llms import MockLLM
-        >>> llm = TALEPlainLLM(MockLLM(), estimator=40)  # MockLLM answers with its prompt
-        >>> print(llm.complete("How old is Ann?"))
-        How old is Ann?
-        <BLANKLINE>
-        Let's think step by step and use less than 40 tokens:
-    """
+    """`TALELLM` for code that must not take the LLM for one that calls tools; same arguments and errors."""
 
     llm: SerializeAsAny[LLM]
     """The LLM inside."""
     tale: dict[str, Any] = Field(default_factory=dict)
-    """How it is asked, in plain values: whoever caches by ``to_dict`` must tell two budgets apart."""
+    """How it is asked, in plain values: caches keyed by ``to_dict`` must distinguish two budgets."""
 
     _setup: Setup = PrivateAttr()
     _turns: UserTurns = PrivateAttr(default_factory=UserTurns)
@@ -87,11 +76,7 @@ class TALEPlainLLM(LLM):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> NoReturn:
-        """Refuse: a dict does not hold the LLM inside, nor an estimator.
-
-        Raises:
-            InvalidValueError: Always.
-        """
+        """Raise `InvalidValueError`: a dict does not hold the LLM inside, nor an estimator."""
         del data, kwargs
         raise InvalidValueError(
             f"a {cls.__name__} cannot be made from a dict, which does not hold the LLM inside; "

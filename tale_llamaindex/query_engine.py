@@ -147,7 +147,7 @@ class TALEQueryEngine(BaseQueryEngine):
             nodes = self.retrieve(bundle)
             planning.result()
         finally:
-            pool.shutdown(wait=False)  # where retrieval failed, nobody waits for the estimate
+            pool.shutdown(wait=False)  # where retrieval failed, the estimate is not awaited
         return nodes
 
     async def _aretrieve_while_planning(
@@ -173,7 +173,7 @@ class TALEQueryEngine(BaseQueryEngine):
 
 
 def _carrying(bundle: QueryBundle, question: Question | None) -> QueryBundle:
-    """Return the bundle with a text that tells the synthesizer of the question that was planned."""
+    """Return the bundle with a text that carries the planned question to the synthesizer."""
     if question is None:
         return bundle
     return dataclasses.replace(bundle, query_str=QuestionText.of(bundle.query_str, question))

@@ -65,17 +65,10 @@ class TALEQueryTransform(BaseQueryTransform):
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
     ) -> QueryBundle:
-        """Estimate and put the budget in, without blocking the event loop; see ``run``.
+        """Estimate and put the budget in, without blocking the event loop; takes and raises as ``run``.
 
         ``TransformQueryEngine`` itself calls ``run`` even from ``aquery``, which blocks the loop while the
         estimator's call is under way; `TALEQueryEngine` does not.
-
-        Args:
-            query_bundle_or_str: The question.
-            metadata: Ignored, as in ``run``.
-
-        Raises:
-            InvalidValueError: Neither a str nor a query bundle.
         """
         del metadata
         bundle = query_bundle_or_str
@@ -127,7 +120,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
 
 
 def _check_can_be_kept(policy: BudgetPolicy, *, own: bool) -> None:
-    """Refuse what only who sees the answer can do; a calibration's second try is an extra that is left out."""
+    """Refuse reactions that need the answer; a calibration's retry is skipped without an error."""
     for name, action in policy.reactions.items():
         if action == "raise" or (own and action == "retry"):
             raise InvalidValueError(

@@ -301,7 +301,7 @@ def portion(question: Question, share: float) -> Asking:
 
 
 def without_streaming(synthesizer: BaseSynthesizer) -> BaseSynthesizer:
-    """Return the synthesizer for answers that nobody reads as they come."""
+    """Return the synthesizer for answers that are not streamed to a reader."""
     quiet = copy.copy(synthesizer)
     quiet._streaming = False
     return quiet

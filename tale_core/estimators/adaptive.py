@@ -160,7 +160,7 @@ class AdaptiveEstimator:
         """Learn what an answer cost; see `Learner.learn`."""
         mine = budget.source == self.name
         if not mine and not budget.source.startswith(f"{self.name}{_SEPARATOR}"):
-            return  # somebody else's budget, or a retry
+            return  # another estimator's budget, or a retry
         if budget.tokens is None or usage.source != "measured" or usage.output_tokens < 1:
             return
         cost = math.log(usage.output_tokens)

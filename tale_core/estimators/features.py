@@ -71,14 +71,10 @@ FEATURES: tuple[str, ...] = (
 
 
 def text_features(question: str) -> tuple[float, ...]:
-    """Count what makes an answer long.
+    """Count what makes an answer long: log(1 + count) for each name in `FEATURES`.
 
-    Args:
-        question: Any text.
-
-    Returns:
-        One value per name in `FEATURES`: log(1 + count), finite and at least 0. Logarithms, because what an
-        answer costs grows by factors, and because one odd question must not outweigh the others.
+    Logarithms, because what an answer costs grows by factors, and one odd question must not outweigh the
+    others.
     """
     words = [word.lower() for word in _WORD.findall(question)]
     numbers = _NUMBER.findall(question)

@@ -50,10 +50,7 @@ class ModelString(Record):
 
     @classmethod
     def read(cls, text: str) -> ModelString:
-        """Read a model string.
-
-        Args:
-            text: One of `FORMS`. The part after ``#`` names one of a server's several models.
+        """Read one of `FORMS`; the part after ``#`` names one of a server's several models.
 
         Raises:
             UnknownModelError: It has none of these forms.

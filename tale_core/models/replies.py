@@ -107,15 +107,8 @@ def to_model_reply(
 ) -> ModelReply:
     """Return an answer with its accounts; a usage that was not measured is estimated, and marked so.
 
-    Args:
-        text: The answer without thinking.
-        prompt: The texts of the prompt.
-        written: Returns all that the model wrote, thinking and tool calls included; called only to count it.
-        ending: As `concluded` takes it, like the next three.
-        usage: As there.
-        calls_tools: As there.
-        ended: As there.
-        **facts: The other fields of `ModelReply`.
+    ``text`` is without thinking; ``written`` returns all that the model wrote, and is called only to count it.
+    The next four are as `concluded` takes them, and ``facts`` are the other fields of `ModelReply`.
     """
     reason, measured = concluded(ending, usage, calls_tools=calls_tools, ended=ended)
     if measured is None:

@@ -238,7 +238,7 @@ class SelfBudget(TemplateStrategy):
 
     def stated_budget(self, text: str) -> int | None:
         """Read the budget from an answer; see `SelfBudgeting.stated_budget`."""
-        from tale_core.parsing import parse_budget, strip_thinking  # noqa: PLC0415  # of no use to the others
+        from tale_core.parsing import parse_budget, strip_thinking  # noqa: PLC0415  # only this strategy needs it
 
         head = unicodedata.normalize("NFKC", strip_thinking(text).lstrip()[:_HEAD])
         budgets = (parse_budget(stated[0]) for stated in _STATED.finditer(head))

@@ -46,11 +46,7 @@ class Asking(Record):
 
 
 def check_budgeted(strategy: Strategy) -> None:
-    """Check that a strategy carries a budget.
-
-    Raises:
-        InvalidValueError: It does not, so there is nothing to measure.
-    """
+    """Refuse a strategy that carries no budget: there is nothing to measure."""
     if not strategy.budgeted:
         raise InvalidValueError(
             f"strategy {strategy.name!r} carries no budget, so there is none to measure; use 'tale' or another "
@@ -59,11 +55,7 @@ def check_budgeted(strategy: Strategy) -> None:
 
 
 def probe(call: ModelCall, grade: Grade) -> Flow[Probe]:
-    """Make one call and grade the text of its answer.
-
-    Raises:
-        EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
-    """
+    """Make one call and grade the text of its answer."""
     reply = yield call
     verdict = yield from graded(grade, answer_text(reply))
     usage = usage_of(call, reply)
