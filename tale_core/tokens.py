@@ -48,14 +48,9 @@ _TOKENS_PER_MESSAGE = 4
 
 
 def count_tokens(text: str) -> int:
-    """Estimate how many tokens a text has.
+    """Estimate how many tokens a text has; 0 only for the empty text.
 
-    Args:
-        text: Any text.
-
-    Returns:
-        A number of tokens, 0 only for the empty text. Models tokenise differently: never present it as
-        measured.
+    Models tokenise differently: never present the number as measured.
     """
     if not text:
         return 0

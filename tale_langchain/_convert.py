@@ -124,10 +124,6 @@ def to_reply(
     """Return a model's message as the core's record.
 
     The prompt is for estimating a usage that the provider does not report; ``ended`` as `concluded` takes it.
-
-    Raises:
-        UnexpectedReplyError: The answer is not an AIMessage.
-        ServerError: The provider failed in the middle of the answer.
     """
     if not isinstance(message, AIMessage):
         raise _unexpected(message)

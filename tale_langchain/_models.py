@@ -128,8 +128,7 @@ def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnab
 def open_model(model: object) -> ChatRunnable:
     """Return the runnable that a user means: a chat model, a runnable that answers like one, or a string.
 
-    A string is ``"provider:model"`` or one of `tale_core.models.model_strings.FORMS`. The errors are those of
-    `TALERunnable`.
+    A string is ``"provider:model"`` or one of `tale_core.models.model_strings.FORMS`.
     """
     if isinstance(model, str):
         if not model or model.endswith(":"):  # LangChain would leave the choice to run time

@@ -52,12 +52,7 @@ class Setup(NamedTuple):
 
     @classmethod
     def of(cls, model: ChatRunnable, options: dict[str, Any]) -> Setup:
-        """Return how to ask a model, with options under their present names.
-
-        Raises:
-            InvalidValueError: An invalid value; its subclasses say which.
-            NotAChatModelError: The estimator is a runnable that cannot answer messages with a message.
-        """
+        """Return how to ask a model, with options under their present names; raises as `TALERunnable`."""
         _refuse_budgeted(model)
         options = dict(options)
         estimator = opened_estimator(options.pop("estimator", None))

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # Further arguments that decide whether a reasoning control may be used.
 _CIRCUMSTANCES = ("tools", "tool_choice", "max_tokens")
-
-
 # Fields under which chat models keep their output limit.
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens", "num_predict")
 # Bound arguments that shape an answer; an estimate must come as plain text, without much thought.

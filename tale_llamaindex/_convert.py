@@ -127,9 +127,7 @@ class Gathering:
     def reply(self, *, closed: bool, failing: bool = True) -> ModelReply:
         """Return the answer, with an estimate of its usage where the provider reported none.
 
-        Args:
-            closed: Whether its reader left before the end.
-            failing: Whether to raise `ServerError` for an answer that the provider broke off; observers do not.
+        ``closed``: its reader left early. ``failing``: raise where the provider broke off, as observers do not.
         """
         seconds = time.perf_counter() - self.started
         generated = "".join(self.deltas)

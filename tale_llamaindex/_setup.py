@@ -87,12 +87,9 @@ class Setup:
 
     @classmethod
     def of(cls, llm: LLM, *, owner: str = "Setup", prompt_only: bool = False, **given: Any) -> Setup:
-        """Return the setup for what a caller passed to ``owner``.
+        """Return the setup for what a caller passed to ``owner``; raises as `TALELLM`.
 
         A class with ``prompt_only`` leaves the calls to others, so it can put budgets into prompts alone.
-
-        Raises:
-            InvalidValueError: An unknown option, or an invalid value; its subclasses say which.
         """
         options = current_options(given, owner=owner, also=("estimator",))
         control = options.get("reasoning_control", "auto")

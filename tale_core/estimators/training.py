@@ -147,11 +147,7 @@ def examples_of(traces: Iterable[SearchTrace]) -> list[BudgetExample]:
 
 
 def only(values: Iterable[str | None], what: str) -> str:
-    """Return the one known value; empty when there is none.
-
-    Raises:
-        InvalidValueError: There are several: what holds for one does not hold for the other.
-    """
+    """Return the one known value; empty when there is none, `InvalidValueError` when there are several."""
     found = sorted({value for value in values if value})
     if len(found) > 1:
         raise InvalidValueError(
