@@ -4,9 +4,9 @@ Runs in a process of its own, with the checkout to look at on its path::
 
     PYTHONPATH=ROOT python benchmarks/_structure_walks.py ROOT tale_core.cli
 
-A call is an event ``call`` of `sys.setprofile` for code in a file of our packages, the scripted models of
-``testing.py`` excepted; so resuming a generator counts as well. The depth is that of our own functions on one
-thread's stack, whatever stands between them. Second questions are counted: the first one also fills caches.
+A call is an event ``call`` of `sys.setprofile` for code in a file of our packages, scripted models excepted,
+so resuming a generator counts as well. The depth is that of our own functions on one thread's stack, whatever
+stands between them. Second questions are counted: the first one also fills caches.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ from llama_index.core.query_engine import TransformQueryEngine
 
 from tale_core.testing import ScriptedModel
 from tale_langchain import ChatTALE, TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 from tale_llamaindex import TALELLM, TALEQueryTransform
 from tale_llamaindex import TALECallbackHandler as LlamaIndexHandler
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,15 +121,25 @@ def script() -> ScriptedModel:
     return ScriptedModel(estimate="Budget: [[40]]", reason=ANSWER)
 
 
+def scripted(name: str, module: str, before: str) -> Any:
+    """Return a scripted model of an adapter: from our tests, or from where earlier checkouts have it."""
+    sys.path.append(str(SCRIPTED_SERVER.parents[2]))
+    try:
+        shipped = importlib.util.find_spec(before) is not None
+    except ModuleNotFoundError:  # how later checkouts say that it is gone
+        shipped = False
+    return getattr(importlib.import_module(before if shipped else module), name)(script())
+
+
 def trips() -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield each trip with what asks one question on it."""
-    model = ScriptedChatModel(script())
+    model = scripted("ScriptedChatModel", "scripted_chat_model", "tale_langchain.testing")
     runnable, chat = TALERunnable(model), ChatTALE(model)
     heard: Any = {"callbacks": [TALECallbackHandler()]}
     yield "`TALERunnable.invoke`", lambda: runnable.invoke(QUESTION)
     yield "`TALERunnable.invoke` + handler", lambda: runnable.invoke(QUESTION, heard)
     yield "`ChatTALE.invoke` + handler", lambda: chat.invoke(QUESTION, heard)
-    llm = ScriptedLLM(script())
+    llm = scripted("ScriptedLLM", "scripted_llm", "tale_llamaindex.testing")
     index = VectorStoreIndex.from_documents([Document(text=ANSWER)], embed_model=MockEmbedding(8))
     Settings.callback_manager = CallbackManager([LlamaIndexHandler()])
     engine = TransformQueryEngine(index.as_query_engine(llm=llm), TALEQueryTransform(llm))

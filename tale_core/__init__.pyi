@@ -1,5 +1,4 @@
-from tale_core.accounts.ledger import Ledger, Savings
-from tale_core.accounts.logs import LoggingSink
+from tale_core.accounts.ledger import Ledger, LoggingSink, Savings
 from tale_core.accounts.telemetry import OpenTelemetrySink
 from tale_core.concurrency import Outcome, run_many
 from tale_core.errors import (

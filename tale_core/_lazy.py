@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOVED = {
     **dict.fromkeys(("arithmetic", "policy", "question"), "tale_core.method.{}"),
-    **dict.fromkeys(("ledger", "logs", "telemetry"), "tale_core.accounts.{}"),
+    **dict.fromkeys(("ledger", "telemetry"), "tale_core.accounts.{}"),
     **dict.fromkeys(("client", "model_families", "model_strings", "providers"), "tale_core.models.{}"),
     **dict.fromkeys(("cli", "training"), "tale_lab.{}"),
     "candidates": "tale_lab.tuning.candidates",
@@ -26,27 +26,28 @@ _MOVED = {
     "evaluation": "from tale_lab (questions, results, runs, bench, curves)",
     "exemplars": "tale_core.prompts.exemplars",
     "harvest": "tale_lab.tuning.exemplar_mining",
+    "logs": "tale_core.accounts.ledger",
     "knobs": "tale_core.models.reasoning_controls",
     "pace": "tale_core.flows",
     "probing": "tale_core.search.graded_call",
     "profile": "tale_core.method.calibration",
     "tuning": "tale_lab.tuning.race",
 }
+_GONE = {
+    "tale_langchain.testing": "use a fake of LangChain's, such as FakeListChatModel",
+    "tale_llamaindex.testing": "use LlamaIndex's MockLLM",
+}
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's ``__getattr__`` and ``__dir__``.
+    """Return the ``__getattr__`` and ``__dir__`` of the package whose ``__file__`` is ``file``.
 
-    The names are those of the stub beside the package's file (``__init__.pyi``), which type checkers read
-    too, so that there is one list.
-
-    Args:
-        package: The package's name.
-        file: Its ``__file__``.
+    The names are those of the stub beside it (``__init__.pyi``), which type checkers read too: one list.
     """
 
     @functools.cache
     def places() -> dict[str, str]:
+        # Read when a name is first asked for: most imports name a module.
         stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
         return {
             alias.asname or alias.name: node.module or ""
@@ -80,13 +81,15 @@ def _in_order(name: str) -> tuple[int, str]:
 class MovedModules(MetaPathFinder):
     """Answers an import of a former place with a sentence that names the present one.
 
-    Comes last on ``sys.meta_path``, so it sees only what nobody else has found.
+    Comes last on ``sys.meta_path``, so it sees only what no other finder has found.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         del path, target
+        if fullname in _GONE:
+            raise ModuleNotFoundError(f"{fullname} is gone: {_GONE[fullname]} instead", name=fullname)
         package, _, rest = fullname.partition(".")
         if package != "tale_core" or not rest:
             return None

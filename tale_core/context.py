@@ -76,6 +76,7 @@ def fit_context(
     if budget < 1:
         raise InvalidValueError(f"a context budget is a number of tokens of at least 1, got {budget}")
     costs = [count(text) for text in texts]
+    # Everything fits, so nothing is judged irrelevant.
     if sum(costs) <= budget:
         return list(enumerate(texts))
     score = bm25 if scorer is None else scorer
@@ -94,16 +95,12 @@ def fit_context(
 def bm25(question: str, texts: Sequence[str]) -> list[float]:
     """Score texts by the question's words in them; rare words count for more, long texts for less.
 
-    Args:
-        question: The question.
-        texts: The texts, which also decide what is rare.
-
-    Returns:
-        One score for each text; 0 where it shares no word with the question.
+    The texts themselves decide what is rare. A text that shares no word with the question scores 0.
     """
     documents = [Counter(_terms(text)) for text in texts]
     mean = sum(map(Counter.total, documents)) / max(1, len(documents)) or 1.0
     asked = set(_terms(question))
+    # A question of function words alone still has to find something.
     wanted = {
         term: sum(term in document for document in documents) for term in asked - _FUNCTION_WORDS or asked
     }

@@ -22,7 +22,7 @@ class ElasticityKind(str, Enum):
     TRUNCATED = "truncated"
     """The provider cut the answer, or it is empty."""
     SLIP = "slip"
-    """A calculation in the answer does not come out, which terse answers show more often than long ones."""
+    """A calculation in the answer is wrong, which terse answers show more often than long ones."""
     UNPARSABLE = "unparsable"
     """The estimator failed or gave no usable number; the fallback was used."""
     CLAMPED = "clamped"
@@ -51,7 +51,7 @@ class BudgetEvent(Record):
     control_value: str | int | None = None
     """What the reasoning control is set to: an effort level, or a thinking budget in tokens."""
     control_why: str = ""
-    """Why this control and this value, in words."""
+    """Why this control and this value were chosen, for people."""
 
 
 class UsageEvent(Record):
@@ -95,7 +95,7 @@ class ElasticityEvent(Record):
     estimate: int | None = None
     """What the estimator said, in output tokens."""
     detail: str = ""
-    """More in words, never prompt text."""
+    """An explanation; never prompt text."""
 
 
 Event: TypeAlias = BudgetEvent | UsageEvent | ElasticityEvent

@@ -90,11 +90,4 @@ class SelfBudgeting(Protocol):
     """A strategy under which the model states a budget itself, at the head of its answer."""
 
     def stated_budget(self, text: str) -> int | None:
-        """Read the budget from an answer.
-
-        Args:
-            text: The answer.
-
-        Returns:
-            Output tokens, at least 1; None when the answer states none.
-        """
+        """Read the budget from an answer, in output tokens; None when the answer states none."""

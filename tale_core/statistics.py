@@ -1,7 +1,7 @@
 """Intervals and tests for measured answers.
 
-Everything is paired over questions: two ways of asking are compared on the same questions, since questions
-differ far more than ways of asking do.
+Everything is paired over questions: two methods are compared on the same questions, since questions differ far
+more than methods do.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def wilson_interval(successes: float, trials: int) -> Interval:
         trials: How many trials there were, at least 1.
 
     Raises:
-        InvalidValueError: The counts cannot be meant.
+        InvalidValueError: The counts are invalid.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise InvalidValueError(f"successes must lie between 0 and trials, got {successes} of {trials}")
@@ -61,10 +61,7 @@ def wilson_interval(successes: float, trials: int) -> Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the percentile bootstrap interval of a mean over questions.
-
-    Args:
-        values: One value a question, at least one; a single one gives no more than itself.
+    """Return the percentile bootstrap interval of a mean, from at least one value a question.
 
     Raises:
         MissingExtraError: numpy is not installed.
@@ -73,11 +70,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def difference_interval(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Return the paired bootstrap interval of mean(values) - mean(baseline).
-
-    Args:
-        values: One value a question.
-        baseline: One value for each of the same questions, in the same order.
+    """Return the paired bootstrap interval of mean(values) - mean(baseline), both in the order of questions.
 
     Raises:
         InvalidValueError: The two differ in length.
@@ -88,11 +81,7 @@ def difference_interval(values: Sequence[float], baseline: Sequence[float]) -> I
 
 
 def ratio_interval(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Return the paired bootstrap interval of sum(values) / sum(baseline).
-
-    Args:
-        values: One value a question, say net output tokens.
-        baseline: One value above 0 for each of the same questions, in the same order.
+    """Return the paired bootstrap interval of sum(values) / sum(baseline), both in the order of questions.
 
     Raises:
         InvalidValueError: The two differ in length.
@@ -114,7 +103,7 @@ def paired_share_interval(gained: int, lost: int, pairs: int) -> Interval:
         pairs: All questions that both answered, at least 1.
 
     Raises:
-        InvalidValueError: The counts cannot be meant.
+        InvalidValueError: The counts are invalid.
     """
     if min(gained, lost) < 0 or pairs < 1 or gained + lost > pairs:
         raise InvalidValueError(

@@ -19,12 +19,7 @@ Line: TypeAlias = str | ModelReply | Exception
 
 
 def word_usage(messages: Iterable[Message] | str, answer: str) -> Usage:
-    """Return a measured usage that counts words, so that tests can state exact figures.
-
-    Args:
-        messages: The prompt.
-        answer: The model's text.
-    """
+    """Return a measured usage that counts words, so that tests can state exact figures."""
     prompt = messages if isinstance(messages, str) else " ".join(one.content for one in messages)
     return Usage(input_tokens=len(prompt.split()), output_tokens=len(answer.split()))
 

@@ -48,14 +48,9 @@ _TOKENS_PER_MESSAGE = 4
 
 
 def count_tokens(text: str) -> int:
-    """Estimate how many tokens a text has.
+    """Estimate how many tokens a text has; 0 only for the empty text.
 
-    Args:
-        text: Any text.
-
-    Returns:
-        A number of tokens, 0 only for the empty text. Models tokenise differently: never present it as
-        measured.
+    Models tokenise differently: never present the number as measured.
     """
     if not text:
         return 0
@@ -64,11 +59,6 @@ def count_tokens(text: str) -> int:
         return len(encoding.encode(text, disallowed_special=()))
     wide = len(_WIDE.findall(text))
     return max(1, wide + math.ceil((len(text) - wide) / _CHARACTERS_PER_TOKEN))
-
-
-def counting_method() -> str:
-    """Return how `count_tokens` counts here: ``"tiktoken o200k_base"`` or ``"4 characters a token"``."""
-    return f"tiktoken {_ENCODING}" if _offline_encoding() else f"{_CHARACTERS_PER_TOKEN} characters a token"
 
 
 def estimate_usage(messages: Sequence[Message] | Sequence[str], answer: str) -> Usage:
@@ -90,12 +80,7 @@ def estimate_usage(messages: Sequence[Message] | Sequence[str], answer: str) -> 
 
 
 def usage_of(call: ModelCall, reply: ModelReply) -> Usage:
-    """Return what a call cost: as the provider reported it, or else as a tokenizer counts it.
-
-    Args:
-        call: The call.
-        reply: Its answer.
-    """
+    """Return what a call cost: as the provider reported it, or else as a tokenizer counts it."""
     return estimate_usage(call.messages, reply.text) if reply.usage is None else reply.usage
 
 
@@ -107,6 +92,7 @@ def _offline_encoding() -> tiktoken.Encoding | None:
             content = (folder / _FILE).read_bytes()
         except OSError:
             continue
+        # A file that was cut short would count wrongly without a word.
         if hashlib.sha256(content).hexdigest() == _DIGEST:
             return _encoding(content)
     return None

@@ -152,7 +152,7 @@ class ControlSetting(Record):
     value: str | int | None = None
     """The effort level, or the thinking budget in tokens (0 switches thinking off); None for ``prompt``."""
     why: str = ""
-    """Why this control and this value, in words."""
+    """Why this control and this value were chosen, for people."""
     cap: int | None = Field(default=None, ge=1)
     """Output cap to send, with head-room for thinking; None leaves the model's own."""
     temperature: bool = True

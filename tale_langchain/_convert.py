@@ -39,11 +39,7 @@ _ENDING_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "st
 
 
 def to_messages(given: LanguageModelInput) -> list[BaseMessage]:
-    """Return what a caller passed to a model as a new list of messages; the messages stay the caller's.
-
-    Raises:
-        InvalidValueError: Not a str, a prompt value or a list of what LangChain reads as messages.
-    """
+    """Return what a caller passed to a model as a new list of messages; the messages stay the caller's."""
     if isinstance(given, str):
         return [HumanMessage(given)]
     if isinstance(given, PromptValue):
@@ -100,13 +96,7 @@ def turn_at(messages: Sequence[BaseMessage]) -> int | None:
 
 
 def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | None) -> list[BaseMessage]:
-    """Return the messages with the framing in place, on a copy of the question alone.
-
-    Args:
-        messages: The user's messages, which stay as they are.
-        framing: Goes around the question; its examples go right before it.
-        position: Where the question stands; None if there is none.
-    """
+    """Return the messages with the framing in place, on a copy of the question at ``position`` alone."""
     if position is None:
         return list(messages)
     question = messages[position]
@@ -122,6 +112,7 @@ def framed(messages: Sequence[BaseMessage], framing: Framing, position: int | No
 def _around(content: str | list[str | dict[Any, Any]], framing: Framing) -> str | list[str | dict[Any, Any]]:
     if isinstance(content, str):
         return framing.apply(content)
+    # Parts of their own: the first and the last part may be images.
     before = [{"type": "text", "text": framing.before}] if framing.before else []
     after = [{"type": "text", "text": framing.after}] if framing.after else []
     return [*before, *content, *after]
@@ -132,15 +123,7 @@ def to_reply(
 ) -> ModelReply:
     """Return a model's message as the core's record.
 
-    Args:
-        message: What the model answered.
-        prompt: What it was asked, to estimate the usage where the provider reports none.
-        seconds: Wall-clock seconds of the call.
-        ended: Whether the model came to its own end; see `tale_core.models.replies.concluded`.
-
-    Raises:
-        UnexpectedReplyError: The answer is not an AIMessage.
-        ServerError: The provider failed in the middle of the answer.
+    The prompt is for estimating a usage that the provider does not report; ``ended`` as `concluded` takes it.
     """
     if not isinstance(message, AIMessage):
         raise _unexpected(message)
@@ -162,12 +145,7 @@ def to_reply(
 
 
 def paid_usage(message: AIMessage, prompt: Sequence[BaseMessage]) -> Usage:
-    """Return what a message cost, even one that its provider broke off: measured, or else estimated.
-
-    Args:
-        message: What the model answered.
-        prompt: What it was asked.
-    """
+    """Return what a message cost, even one that its provider broke off: measured, or else estimated."""
     reported: Mapping[str, Any] = message.usage_metadata or {}
     if reported.get("total_cost") == 0:  # how LangChain marks what its cache gave
         return Usage()
@@ -177,8 +155,10 @@ def paid_usage(message: AIMessage, prompt: Sequence[BaseMessage]) -> Usage:
 
 def _ending(message: AIMessage) -> Ending | None:
     metadata = message.response_metadata
+    # The first that says anything counts: some providers send several.
     for key in _ENDING_KEYS:
         said = metadata.get(key)
+        # The Responses API says that it stopped early in one field, and why in another.
         if said == "incomplete":
             said = (metadata.get("incomplete_details") or {}).get("reason")
         if said:
@@ -195,11 +175,7 @@ def _written(message: AIMessage) -> str:
 
 
 def as_chunk(message: object) -> AIMessageChunk:
-    """Return a message as a chunk, so that it adds up with what follows in a stream.
-
-    Raises:
-        UnexpectedReplyError: The model streams something else than messages.
-    """
+    """Return a message as a chunk, so that it adds up with what follows in a stream."""
     if isinstance(message, AIMessageChunk):
         return message
     if isinstance(message, AIMessage):

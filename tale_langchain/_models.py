@@ -36,10 +36,7 @@ def rebuilt(
 ) -> Runnable[Any, Any]:
     """Return the same wrappers (bindings, retries, fallbacks, configurables) around changed models.
 
-    Args:
-        model: A model, possibly wrapped.
-        change: Applied to every model inside the wrappers.
-        bound: Returns the arguments of a rebuilt binding; None keeps them.
+    ``bound`` returns the arguments of a rebuilt binding; None keeps them.
     """
 
     def inside(runnable: Any) -> Any:
@@ -67,12 +64,7 @@ def rebuilt(
 def models_in(
     model: Runnable[Any, Any], arguments: Mapping[str, Any] | None = None
 ) -> Iterator[ConfiguredModel]:
-    """Find every model inside the wrappers, each with the arguments that reach it.
-
-    Args:
-        model: A model, possibly wrapped.
-        arguments: What it is called with.
-    """
+    """Find every model inside the wrappers, each with the arguments that reach it."""
     called_with = arguments or {}
     if isinstance(model, RunnableBindingBase):
         yield from models_in(model.bound, {**model.kwargs, **called_with})
@@ -82,6 +74,7 @@ def models_in(
     elif isinstance(model, RunnableSequence):
         yield from models_in(model.last)  # call arguments stop at a sequence's first step
     else:
+        # Anything else is a model, or is only chosen at run time and cannot be looked into.
         yield ConfiguredModel(model, called_with)
 
 
@@ -105,11 +98,9 @@ def name_of(model: Runnable[Any, Any]) -> str | None:
 
 
 def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any, Any]]) -> Runnable[Any, Any]:
-    """Return what a model's ``with_structured_output`` returned, with the model at its head changed.
+    """Return what ``with_structured_output`` returned, with the model at its head changed.
 
-    Args:
-        structured: The model and its parser as a sequence; with ``include_raw`` the model is under ``raw``.
-        change: Applied to the model.
+    It is a sequence of model and parser; with ``include_raw`` the model is under ``raw``.
     """
     if isinstance(structured, RunnableSequence):
         return structured.model_copy(update={"first": at_head(structured.first, change)})
@@ -119,11 +110,7 @@ def at_head(structured: Runnable[Any, Any], change: Callable[[Any], Runnable[Any
 
 
 def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnable[Any, Any]]:
-    """Return a function that calls a method of a model.
-
-    Raises:
-        NotAChatModelError: When it is called with a model that has no such method.
-    """
+    """Return a function that calls a method of a model; `NotAChatModelError` where the model has none."""
 
     def call(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         try:
@@ -139,18 +126,9 @@ def calling(method: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Runnab
 
 
 def open_model(model: object) -> ChatRunnable:
-    """Return the runnable that a user means.
+    """Return the runnable that a user means: a chat model, a runnable that answers like one, or a string.
 
-    Args:
-        model: A chat model, a runnable that answers like one, or a string: ``"provider:model"`` or one of
-            `tale_core.models.model_strings.FORMS`.
-
-    Raises:
-        NotAChatModelError: Something that cannot answer messages with a message.
-        UnknownModelError: A string that names nothing.
-        InvalidValueError: The provider refuses, mostly because the key is missing.
-        LocalModelError: The embedded model cannot be served, or no server answers at the URL.
-        MissingExtraError: The string needs a package that is not installed.
+    A string is ``"provider:model"`` or one of `tale_core.models.model_strings.FORMS`.
     """
     if isinstance(model, str):
         if not model or model.endswith(":"):  # LangChain would leave the choice to run time
@@ -166,8 +144,9 @@ def open_model(model: object) -> ChatRunnable:
 
 
 def _named(model: str) -> BaseChatModel:
-    from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # of no use to who brings an object
+    from tale_core.models.model_strings import ModelString  # noqa: PLC0415  # only needed for strings
 
+    # Our own forms come first: "local" names no provider of LangChain's.
     try:
         kind = ModelString.read(model).kind
     except UnknownModelError:  # LangChain knows many providers more
@@ -236,6 +215,7 @@ def _check_types(model: Runnable[Any, Any]) -> None:
             f"{getattr(answers, '__name__', answers)}; wrap the chat model alone and chain the rest around it: "
             "prompt | TALERunnable(model) | parser"
         )
+    # A prompt takes a dict of variables, and would fail at the first question.
     if takes is dict or typing.get_origin(takes) is dict:
         raise NotAChatModelError(
             f"TALE needs a model that takes messages, but {model.get_name()} takes a dict; leave the prompt "

@@ -71,10 +71,6 @@ class ProviderParams(NamedTuple):
 def params_of(model: Runnable[Any, Any], server: Server | None = None) -> ProviderParams | None:
     """Return how a class spells its reasoning controls; None for classes without any that is known.
 
-    Args:
-        model: The model, without wrappers.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
-
     Raises:
         InvalidValueError: A server was named, and the class sends no ``extra_body``.
     """
@@ -100,15 +96,9 @@ def controls_of(request: ConfiguredModel, server: Server | None = None) -> Nativ
 def quieted(
     request: ConfiguredModel, cap: int | None, server: Server | None = None
 ) -> tuple[ControlSetting, dict[str, Any]]:
-    """Return how to keep a model from thinking in a call that needs none.
+    """Return how to keep a model from thinking in a call that needs none: the setting, and its fields.
 
-    Args:
-        request: The model and the arguments of its bindings.
-        cap: Output tokens that the answer itself needs.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
-
-    Returns:
-        The setting, with the cap to send and whether a temperature may be sent, and the fields that carry it.
+    ``cap`` is the output tokens that the answer itself needs; the setting's cap is the one to send.
     """
     setting = quiet(controls_of(request, server), cap)
     params = params_of(request.model, server)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+)
+from langchain_core.utils.uuid import uuid7
 
 from tale_core.errors import UnexpectedReplyError
 from tale_core.flows import arun, run
 from tale_core.flows import turn as fair_turn
 from tale_langchain._convert import as_chunk, asked_at, framed, from_core, text_of, to_reply, transcript_of
-from tale_langchain._run_callbacks import stream_writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
     from types import TracebackType
+    from uuid import UUID
 
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import BaseCallbackManager
+    from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
     from typing_extensions import Self
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
     from tale_core.types import ControlSetting, Framing, ModelCall, ModelReply
     from tale_langchain._models import ChatRunnable
     from tale_langchain._setup import Setup
+
+M = TypeVar("M", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)
 
 ESTIMATOR_TAGS = ("nostream", "tale:estimator")
 """Tags of the estimator's runs: the first hides them from LangGraph's streams, the second names them."""
@@ -58,16 +68,8 @@ def unobserved(config: RunnableConfig | None) -> RunnableConfig | None:
 class Question:
     """Drives one question; what to call, and when, is decided by its flow.
 
-    Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs in who waits, and in
-    nothing else.
-
-    Args:
-        setup: The method and the models.
-        messages: The user's messages.
-        manager: The callbacks of the surrounding run; None without handlers.
-        config: The configuration for child runs.
-        kwargs: The arguments that the user passed for the model.
-        question_id: What events call the question; None for the id of the surrounding run.
+    Each pair of methods (`invoke` and `ainvoke`, `stream` and `astream`, ...) differs only in being
+    synchronous or not. Events carry the id of the surrounding run unless ``question_id`` is another.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Question:
         question_id: str | None = None,
     ) -> None:
         self._reasoner, self._estimator = setup.reasoner, setup.estimator
+        # Looked up in the caller's context, where the graph can be seen.
         self._write = stream_writer()
         self._at = asked_at(messages)
         question = "" if self._at is None else text_of(messages[self._at])
@@ -152,6 +155,7 @@ class Question:
 
     async def acall(self, call: ModelCall) -> ModelReply:
         """Answer one call of the flow, asynchronously."""
+        # Scripted and cached models never wait, and would keep the loop from everybody else.
         await fair_turn()
         await self.adispatch()
         model, messages, config, kwargs = self.invocation(call)
@@ -252,6 +256,7 @@ class _StreamedAnswer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Without a chunk there is no usage either.
         if not self._chunks:
             return  # nothing was answered, as when a call fails
         reply = to_reply(
@@ -264,17 +269,14 @@ class _StreamedAnswer:
 
     def add(self, message: object) -> AIMessageChunk:
         """Take note of a chunk and return what the user sees of it."""
+        # Kept as the model sent them: the copies that the user sees lack the end mark.
         chunk = as_chunk(message)
         self._chunks.append(chunk)
         # The last chunk is the one with the accounts.
         return chunk.model_copy(update={"chunk_position": None}) if chunk.chunk_position else chunk
 
     def last(self) -> AIMessageChunk:
-        """Return the empty chunk that ends the stream and carries the accounts.
-
-        Raises:
-            UnexpectedReplyError: The stream had no chunk.
-        """
+        """Return the empty chunk that ends the stream and carries the accounts."""
         if self._answer is None:
             raise UnexpectedReplyError(
                 "the model's stream ended without a single chunk; ask it without streaming"
@@ -291,3 +293,72 @@ class _StreamedAnswer:
         """Raise what the policy raises for the answer; a stream cannot be taken back, so nothing is retried."""
         if self._answer is not None:
             self._run.enforce(self._answer)
+
+
+# Where events go: the callbacks of the run, and the custom stream of the graph around it.
+
+
+def stream_writer() -> Callable[[Any], None] | None:
+    """Return what writes into ``stream_mode="custom"`` of the graph around this call; None outside a graph."""
+    # Not imported for this: a chain without LangGraph must not load it.
+    config = sys.modules.get("langgraph.config")  # a graph that runs has been imported
+    if config is None:
+        return None
+    try:
+        writer: Callable[[Any], None] = config.get_stream_writer()
+    except (RuntimeError, KeyError):  # no runnable around this call, or no graph
+        return None
+    return writer
+
+
+def parent_run(run_id: UUID, run: BaseRunManager | BaseCallbackManager, kind: type[M]) -> M | None:
+    """Return the callbacks of a chat model's run as those of a run that may have children; None without any.
+
+    Handlers that the run would not pass on hear of our events too.
+    """
+    if not run.handlers:
+        return None
+    return kind(
+        run_id=run_id,
+        handlers=run.handlers,
+        inheritable_handlers=run.handlers,
+        parent_run_id=run.parent_run_id,
+        tags=run.tags,
+        inheritable_tags=run.inheritable_tags,
+        metadata=run.metadata,
+        inheritable_metadata=run.inheritable_metadata,
+    )
+
+
+def node_run() -> CallbackManagerForChainRun | None:
+    """Return the callbacks of the graph's node that runs; None without handlers."""
+    manager = get_callback_manager_for_config(ensure_config())
+    return parent_run(manager.parent_run_id or uuid7(), manager, CallbackManagerForChainRun)
+
+
+def anode_run() -> AsyncCallbackManagerForChainRun | None:
+    """Return the callbacks of the graph's node that runs, for asynchronous use; None without handlers."""
+    manager = get_async_callback_manager_for_config(ensure_config())
+    return parent_run(manager.parent_run_id or uuid7(), manager, AsyncCallbackManagerForChainRun)
+
+
+def tell(name: str, data: dict[str, Any]) -> None:
+    """Send a custom event to the callbacks of the node, and to its graph's custom stream."""
+    _write(name, data)
+    run = node_run()
+    if run is not None:
+        run.get_child().on_custom_event(name, data, run_id=run.run_id)
+
+
+async def atell(name: str, data: dict[str, Any]) -> None:
+    """Send a custom event, asynchronously; see `tell`."""
+    _write(name, data)
+    run = anode_run()
+    if run is not None:
+        await run.get_child().on_custom_event(name, data, run_id=run.run_id)
+
+
+def _write(name: str, data: dict[str, Any]) -> None:
+    write = stream_writer()
+    if write is not None:
+        write({name: data})

@@ -52,16 +52,7 @@ class Setup(NamedTuple):
 
     @classmethod
     def of(cls, model: ChatRunnable, options: dict[str, Any]) -> Setup:
-        """Return how to ask a model.
-
-        Args:
-            model: The user's model.
-            options: Those of `Options`, under their present names.
-
-        Raises:
-            InvalidValueError: An invalid value; its subclasses say which.
-            NotAChatModelError: The estimator is a runnable that cannot answer messages with a message.
-        """
+        """Return how to ask a model, with options under their present names; raises as `TALERunnable`."""
         _refuse_budgeted(model)
         options = dict(options)
         estimator = opened_estimator(options.pop("estimator", None))
@@ -70,6 +61,7 @@ class Setup(NamedTuple):
         estimating = EstimatorModel(model, server=named_server(control))
         if isinstance(estimator, Runnable):
             _refuse_budgeted(estimator)
+            # A model is asked as the zero-shot estimator asks, or as the calibration says.
             estimating, estimator = EstimatorModel(estimator), None
         method = TaleMethod(estimator=estimator, model_name=name_of(model), **options)
         return cls(method, ModelControls(model, control), estimating, sees)
@@ -101,16 +93,11 @@ class Budgeted(BaseModel):
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the same with tools bound to the model; the estimator does not see them.
+        """Return the same with tools bound to the model, which the estimator does not see.
 
-        Args:
-            tools: As the model's own ``bind_tools`` takes them.
-            tool_choice: As there; None leaves the model its choice.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model has no ``bind_tools``.
+        Takes what the model's own ``bind_tools`` takes; raises `NotAChatModelError` where it has none.
         """
+        # Left out rather than passed as None: not every model takes the argument.
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return self._around(rebuilt(self.model, calling("bind_tools", tools, **kwargs)))
@@ -118,12 +105,7 @@ class Budgeted(BaseModel):
     def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable that answers in the form of a schema, under a budget.
 
-        Args:
-            schema: As the model's own ``with_structured_output`` takes it.
-            **kwargs: As there.
-
-        Raises:
-            NotAChatModelError: The model has no ``with_structured_output``.
+        Takes what the model's own method takes; raises `NotAChatModelError` where it has none.
         """
         structured = calling("with_structured_output", schema, **kwargs)
         return rebuilt(self.model, lambda model: at_head(structured(model), self._around))
@@ -144,12 +126,7 @@ class Budgeted(BaseModel):
 
 
 def opened_estimator(estimator: Any) -> Any:
-    """Return an estimator as it was given, or the model that a string names.
-
-    Raises:
-        UnknownModelError: The string names no model.
-        NotAChatModelError: A runnable that cannot answer messages with a message.
-    """
+    """Return an estimator as it was given, or the model that a string names."""
     if not isinstance(estimator, (str, Runnable)):
         return estimator
     try:
@@ -162,6 +139,7 @@ def opened_estimator(estimator: Any) -> Any:
 
 
 def _refuse_budgeted(model: ChatRunnable) -> None:
+    # Looked for inside wrappers, too: with_retry and bind hide the type.
     for inside in models_in(model):
         if isinstance(inside.model, Budgeted):
             raise InvalidValueError(

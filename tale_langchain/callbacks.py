@@ -56,14 +56,7 @@ class TALECallbackHandler(BaseCallbackHandler):
         return True
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Record one of our events; those of others pass by.
-
-        Args:
-            name: The event's name.
-            data: Its record as JSON-ready data.
-            run_id: The run of the question, which the record carries itself.
-            **kwargs: Tags and metadata of that run.
-        """
+        """Record one of our events; others are ignored. The record itself carries the question's run id."""
         del run_id, kwargs
         kind = _EVENTS.get(name)
         if kind is not None:

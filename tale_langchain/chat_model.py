@@ -20,10 +20,9 @@ from pydantic import ValidationError
 from tale_core.errors import InvalidValueError
 from tale_core.flows import turn
 from tale_core.method.method import current_options
-from tale_langchain._delegation import RUN, DelegatingChatModel, identity_of, inner_of
-from tale_langchain._inline_run import InlineQuestion
+from tale_langchain._delegation import RUN, DelegatingChatModel, InlineQuestion, identity_of, inner_of
 from tale_langchain._models import open_model, rebuilt
-from tale_langchain._run_callbacks import parent_run
+from tale_langchain._question import parent_run
 from tale_langchain._setup import OWN_OPTIONS, Budgeted, Options
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
         fields.update({name: given[name] for name in kept})
         reasoner = open_model(model)
         inner = inner_of(reasoner)
+        # Agents read these from the outermost model, and must see what the inner one says.
         for field in _AS_INSIDE:
             fields.setdefault(field, getattr(inner, field))
         try:
@@ -112,6 +112,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
         self._inner = inner
         self._setup = setup = self._set_up(rebuilt(reasoner, _uncached))
         by_model = isinstance(self.estimator, (str, Runnable))
+        # Caches key on these, so two budgets never share an answer.
         self._choices = {
             "estimator": identity_of(self.estimator if by_model else setup.method.estimator),
             "policy": setup.method.policy.model_dump(mode="json"),
@@ -167,6 +168,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
 
     async def agenerate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer several conversations; takes, returns and raises as `BaseChatModel.agenerate`."""
+        # A batch of cached answers never waits for anything, and would block the loop.
         await turn()
         return await super().agenerate(messages, *args, **kwargs)
 
@@ -228,6 +230,7 @@ class ChatTALE(Budgeted, DelegatingChatModel):
     def _observed(self, config: Any, managers: Any, runs: Any) -> tuple[RunnableConfig, Any]:
         """Return the configuration with the run's id settled, and the callbacks of that run."""
         config = ensure_config(config)
+        # Settled before the run begins, so that our events name the run that tracers will see.
         config["run_id"] = run_id = config.get("run_id") or uuid7()
         manager = managers.configure(
             config.get("callbacks"),

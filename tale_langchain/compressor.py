@@ -68,16 +68,7 @@ class TALEDocumentCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Return what is kept of the documents.
-
-        Args:
-            documents: The documents, in the order in which they are to be read; they stay as they are.
-            query: What they are to answer.
-            callbacks: Not used: nothing is run that reports.
-
-        Returns:
-            The documents kept, in their order; empty when not even one relevant sentence fits.
-        """
+        """Return what is kept of the documents, in order; empty when not even one relevant sentence fits."""
         from tale_core.context import fit_context  # noqa: PLC0415  # chains without documents need none
 
         del callbacks

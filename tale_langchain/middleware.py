@@ -24,8 +24,7 @@ from tale_core.models.reasoning_controls import check_reasoning_control
 from tale_core.types import Budget
 from tale_langchain._convert import framed, to_reply, turn_at
 from tale_langchain._models import name_of, open_model
-from tale_langchain._question import Question
-from tale_langchain._run_callbacks import anode_run, node_run
+from tale_langchain._question import Question, anode_run, node_run
 from tale_langchain._setup import OWN_OPTIONS, Options, Setup, opened_estimator
 
 if TYPE_CHECKING:
@@ -112,6 +111,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         self._options["estimator"] = opened_estimator(self._options.get("estimator"))
         _check(self._options)
         self._divide = divide
+        # By identity: agents may change their model from call to call, and models are not hashable by value.
         self._setups: dict[int, tuple[ChatRunnable, Setup]] = {}
         self._model = None if model is None else open_model(model)
         if self._model is not None:
@@ -173,7 +173,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
             await turn.adispatch()
 
     def _beginning(self, state: TALEState, listening: Callable[[], Any]) -> UserTurn | None:
-        """Return the turn that begins; None where one goes on, or its first call shall estimate it."""
+        """Return the turn that begins; None where one goes on, or its first call estimates it."""
         messages = state["messages"]
         if self._model is None or not messages or not isinstance(messages[-1], HumanMessage):
             return None
@@ -188,6 +188,7 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
         model = self._model if request is None else request.model
         assert model is not None  # noqa: S101  # checked by whoever has no request
         config = ensure_config()
+        # These name the node's run, not those under it.
         config.pop("run_name", None)
         config.pop("run_id", None)
         return UserTurn(
@@ -218,7 +219,7 @@ def _shown(option: Any) -> str:
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Find out now what would be found wrong at the first call."""
+    """Check the options now rather than at the first call."""
     sees = options.get("estimator_sees", "question")
     if sees not in {"question", "conversation"}:
         raise InvalidValueError(f"estimator_sees is 'question' or 'conversation', got {sees!r}")
@@ -231,14 +232,7 @@ def _check(options: dict[str, Any]) -> None:
 class UserTurn(Question):
     """Drives one user turn at one point of an agent's loop.
 
-    Args:
-        setup: The method and the models.
-        messages: The conversation; the last human message opened the turn.
-        request: The model call at hand; None before the first.
-        state: What is known of the turn; None when it begins.
-        manager: The callbacks of the surrounding run; None without handlers.
-        config: The configuration for child runs.
-        divide: Whether the calls of the turn share its budget.
+    Without a request the turn's first call is still to come; without a state the turn begins here.
     """
 
     def __init__(
@@ -252,6 +246,7 @@ class UserTurn(Question):
         config: RunnableConfig,
         divide: bool,
     ) -> None:
+        # What follows the question are the turn's own tool calls; the estimator must not see them.
         asked = list(messages[: (turn_at(messages) or 0) + 1])
         self.message_id = str(asked[-1].id)
         super().__init__(
@@ -277,6 +272,7 @@ class UserTurn(Question):
 
     def flow(self) -> Flow[Answer]:
         """Plan the model call at hand; only a turn that has no budget yet is estimated."""
+        # Not estimated in a step of its own: this call does it.
         if self._known is None:
             return self.run.answer()
         plan = self.run.under(Budget.model_validate(self._known["budget"]))
@@ -315,6 +311,7 @@ class UserTurn(Question):
         """Return the agent's own response, with the accounts in its message and the spending in the state."""
         before = self.opened(answer.plan) if self._known is None else self._known
         message = self.answered(answer)
+        # Estimated in a step of its own, so the question of this call knows nothing of that cost.
         if before["calls"] == 0:
             message.response_metadata["tale"]["estimate_usage"] = before["estimate_usage"]
         given = self._response

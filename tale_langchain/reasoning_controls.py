@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # Further arguments that decide whether a reasoning control may be used.
 _CIRCUMSTANCES = ("tools", "tool_choice", "max_tokens")
-
-
 # Fields under which chat models keep their output limit.
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens", "num_predict")
 # Bound arguments that shape an answer; an estimate must come as plain text, without much thought.
@@ -48,43 +46,27 @@ _ANSWER_SHAPING = frozenset(
 class ModelControls:
     """The reasoning controls of a model, however it is wrapped; the model itself is never touched.
 
-    Args:
-        model: A chat model, possibly bound, with retries or with fallbacks.
-        reasoning_control: What may carry a budget; see `tale_core.models.reasoning_controls.ReasoningControl`.
-
     Raises:
         InvalidValueError: An unknown choice, or one that this model cannot keep.
-
-    Example:
-        >>> from langchain_core.language_models import FakeListChatModel
-        >>> reasoning_control = ModelControls(FakeListChatModel(responses=["48"]))
-        >>> setting = reasoning_control.control({})(60)  # for a gpt-5-mini: effort, minimal
-        >>> setting.control, setting.why
-        ('prompt', 'no reasoning control is known for this model')
-        >>> model, arguments = reasoning_control.asked(setting, {"stop": ["."]})
-        >>> model.invoke("How many eggs are in four dozen?", **arguments).text
-        '48'
     """
 
     def __init__(self, model: ChatRunnable, reasoning_control: str = "auto") -> None:
         self._model = model
         self._reasoning_control: ReasoningControl = check_reasoning_control(reasoning_control)
         self._server = named_server(self._reasoning_control)
+        # Read once: most calls pass no arguments that matter.
         self._controls = self._read({})
         for controls in self._controls:
             check_reasoning_control(reasoning_control, controls)
         self._set: dict[tuple[str, Any], ChatRunnable] = {}
 
     def control(self, arguments: Mapping[str, Any]) -> ChooseControl:
-        """Return what decides about the control of a call.
-
-        Args:
-            arguments: What the caller passes to the model with this call.
-        """
+        """Return what decides about the control of a call with these arguments."""
         controls = self._read(arguments) if arguments and self._matters(arguments) else self._controls
 
         def decide(budget: int) -> ControlSetting:
             first, *others = [choose(budget, one, self._reasoning_control) for one in controls]
+            # A fallback gets the same request, so one setting must do for all of them.
             if not others or {(first.control, first.value)} >= {(one.control, one.value) for one in others}:
                 return first
             return ControlSetting(
@@ -96,16 +78,12 @@ class ModelControls:
     def asked(
         self, setting: ControlSetting | None, arguments: Mapping[str, Any]
     ) -> tuple[ChatRunnable, dict[str, Any]]:
-        """Return the model to ask and the arguments to ask it with.
-
-        Args:
-            setting: The control of the call; None where there is no budget.
-            arguments: What the caller passes to the model with this call.
-        """
+        """Return the model and the arguments to ask with; no setting means no budget."""
         if setting is None or not setting.native:
             return self._model, dict(arguments)
         if arguments and self._matters(arguments):
             return self._with(setting, arguments), self._without_controls(arguments)
+        # Copies are kept by setting: there are few, and no question need make its own.
         key = (setting.control, setting.value)
         if key not in self._set:
             self._set[key] = self._with(setting, {})
@@ -143,10 +121,6 @@ class EstimatorModel:
     """A model as the estimator asks it: without tools and formats, cold and short where it can be set.
 
     The user's own model is asked with its retries and fallbacks, but never touched: settings go into copies.
-
-    Args:
-        model: The user's model, possibly wrapped.
-        server: The kind of OpenAI-compatible server behind it, if the user named one.
     """
 
     def __init__(self, model: Runnable[Any, Any], *, server: Server | None = None) -> None:
@@ -163,6 +137,7 @@ class EstimatorModel:
 
 
 def _tuned(model: Runnable[Any, Any], call: ModelCall, server: Server | None) -> ChatRunnable:
+    # By identity, since models compare by their fields and copies would be mixed up.
     found = {id(one.model): _settings(one, call, server) for one in models_in(model)}
 
     def settings_of(one: Runnable[Any, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing_extensions import NotRequired  # noqa: TC002  # LangGraph reads the 
 
 from tale_core.errors import InvalidValueError, TokenLimitExceededError
 from tale_langchain._convert import paid_usage
-from tale_langchain._run_callbacks import atell, tell
+from tale_langchain._question import atell, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -46,7 +46,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         run_limit: Most tokens of one run (invocation); None for no limit.
         thread_limit: Most tokens of one thread, over all its runs, as a checkpointer keeps them; None for no
             limit.
-        warn_at: The share of a limit above which the model is told to finish; None never tells it.
+        warn_at: The share of a limit above which the model is told to finish; None for no warning.
         exit_behavior: ``"end"`` ends the run with a message that says why; ``"error"`` raises
             `TokenLimitExceededError`.
         count: ``"total"`` counts input and output tokens, the history sent anew with each call included;
@@ -140,6 +140,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         if self.warn_at is None:
             return update, {}
         now = self._reached({**state, **update}, self.warn_at)
+        # Only the call that crosses the share sends the event, not every call after it.
         if len(now) == len(self._reached(state, self.warn_at)):
             return update, {}
         return update, {"close": list(now), "warn_at": self.warn_at}
@@ -150,6 +151,7 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
         message = messages[at]
         assert isinstance(message, AIMessage)  # noqa: S101  # just found
         usage = paid_usage(message, messages[:at])
+        # The message's own usage is that of the answer alone.
         estimate = messages[at].response_metadata.get("tale", {}).get("estimate_usage") or {}
         if self.count == "output":
             return usage.output_tokens + int(estimate.get("output_tokens", 0))
@@ -164,12 +166,13 @@ class TokenLimitMiddleware(AgentMiddleware[TokenLimitState, Any, Any]):
             "no further tool call that you can do without, and answer with what you have."
         )
         system = request.system_message
+        # Blocks are kept as they are: they may carry the marks of a prompt cache.
         blocks = [] if system is None else [*system.content_blocks]
         told = SystemMessage(content_blocks=[*blocks, {"type": "text", "text": note}])
         return request.override(system_message=told)
 
     def _reached(self, state: Any, share: float) -> list[str]:
-        """Return the limits of which this share is used, in words."""
+        """Return the limits of which this share is used, as text for messages."""
         return [
             f"{scope} limit ({taken}/{limit})"
             for scope, limit in self.limits.items()

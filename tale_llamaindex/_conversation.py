@@ -60,11 +60,7 @@ class Conversation:
         return cls(None, prompt.removesuffix(suffix), suffix=suffix)
 
     def key(self, query: str | None) -> Hashable:
-        """Return what tells this user turn from others around it, however often the model is called in it.
-
-        Args:
-            query: The query of the prompt template, which stays while its context changes.
-        """
+        """Return what identifies this user turn: the query of the template, or else the messages so far."""
         if query:
             return query
         before = (self.messages or ())[: self.at]
@@ -89,7 +85,7 @@ class BudgetedCall:
     endpoint: str
     kwargs: dict[str, Any]
     key: Hashable
-    """What tells the user turn from others."""
+    """Identifies the user turn."""
     plan: Plan | None = None
     """How the user turn was asked before; None when it begins."""
 
@@ -137,16 +133,8 @@ class UserTurns:
     ) -> BudgetedCall | None:
         """Return the call as it is made under a budget.
 
-        Args:
-            setup: How to ask.
-            conversation: The prompt.
-            endpoint: The endpoint called.
-            kwargs: Its options.
-            query: The query of the template that the prompt comes from, where the caller knows it.
-
-        Returns:
-            The call; None where it is to be made as it is: there is no question, a tool is forced, the budget
-            is in the prompt already, or the call goes on with a turn whose beginning was not seen.
+        None where it stays as it is: there is no question, a tool is forced, the budget is in the prompt
+        already, or the call goes on with a turn whose beginning was not seen.
         """
         forced = kwargs.pop(FORCED, False) or forces_tool(kwargs)
         if conversation is None or forced or not conversation.text.strip():

@@ -1,6 +1,6 @@
 """Watches every LLM call in the process and says what it cost, and for which question.
 
-LlamaIndex's dispatcher tells of calls and of spans. Wrappers that call another LLM (a structured LLM, chat on
+LlamaIndex's dispatcher reports calls and spans. Wrappers that call another LLM (a structured LLM, chat on
 top of complete) emit events of their own around the inner call's; only the innermost call is paid for.
 """
 
@@ -23,7 +23,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import root_dispatcher
 
-from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import Gathering
 from tale_llamaindex._tracking import (
     HERE,
     OpenCall,
@@ -48,12 +48,12 @@ Chunk: TypeAlias = LLMChatInProgressEvent | LLMCompletionInProgressEvent
 End: TypeAlias = LLMChatEndEvent | LLMCompletionEndEvent
 
 _STRUCTURED = StructuredLLM.class_name()
-# A stream that nobody ever reads never ends; far above any real concurrency the oldest are forgotten.
+# A stream that is never read never ends; far above any real concurrency the oldest are forgotten.
 _MOST_OPEN = 10_000
 
 
 class Observer:
-    """The LLM calls under way in the process; one for all handlers, so that each call is told of once."""
+    """The LLM calls under way in the process; one for all handlers, so that each call is reported once."""
 
     # Single operations on a dictionary are safe between threads; nothing here needs more.
 
@@ -75,6 +75,7 @@ class Observer:
 
     def start(self, event: Start) -> None:
         """Open a call, unless a flow makes it: flows account for their calls themselves."""
+        # Outside any span the end of the call could not be told from another's.
         if event.span_id is None:
             return
         if isinstance(event, LLMChatStartEvent):
@@ -85,6 +86,7 @@ class Observer:
         if isinstance(found, Question):
             _look_around(span, found.follow)
             return
+        # It answers by calling the LLM inside, whose event reports the cost.
         structured = event.model_dict.get("class_name") == _STRUCTURED
         call = OpenCall(Gathering(prompt), found, event.span_id, wraps=structured)
         outermost, scope = _look_around(span, call.follow)
@@ -113,6 +115,7 @@ class Observer:
         call = self.close(event.span_id)
         if call is None:
             return
+        # A stream's end repeats its last chunk, whose text must not count twice.
         if event.response is not None and event.response is not call.answer.last:
             call.answer.take(event.response)
         call.settle(closed=False)
@@ -140,9 +143,7 @@ class Observer:
 def _look_around(span: Span, follow: Callable[[Ledger], None]) -> tuple[str | None, Question | None]:
     """Mark the calls around a new one as wrappers, and return the outermost span and the nearest question.
 
-    Args:
-        span: The new call's span.
-        follow: Tells a ledger of the new call as well: who listens to a wrapper listens to what it calls.
+    Ledgers that follow a wrapper also ``follow`` what it calls.
     """
     outermost, question = None, None
     around = span.parent
@@ -173,7 +174,7 @@ OBSERVER = Observer()
 
 
 class _EventHandler(PassingOver):
-    """Tells the observer of LLM calls."""
+    """Passes events about LLM calls to the observer."""
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
         """Hand on events about LLM calls."""
@@ -214,7 +215,7 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
             HERE.set(span.parent)
 
     def span_drop(self, id_: str, *_: Any, **__: Any) -> None:
-        """Note that a span raised; nobody knows what a call in it cost."""
+        """Note that a span raised; the cost of a call in it is unknown."""
         OBSERVER.close(id_)
         self.span_exit(id_)
 

@@ -1,7 +1,7 @@
 """How a model call finds its question: the chain of spans around it, and the text that carries its question.
 
 A query engine asks the model far away from where the budget was chosen: in another method, task or thread, or
-when a stream is read at last. docs/design/llamaindex.md tells what runs where.
+when a stream is read at last. docs/design/llamaindex.md explains what runs where.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tale_core.method.plan import Answer, Plan
     from tale_core.method.question import QuestionRun
     from tale_core.types import ModelReply, T
-    from tale_llamaindex._answers import Gathering
+    from tale_llamaindex._convert import Gathering
 
 _END: Any = object()
 _KEPT = 256
@@ -55,12 +55,12 @@ class QuestionText(str):  # noqa: SLOT000  # it has attributes
 
 
 # A text that is given to a model by hand, in another context, arrives as a plain string: it is looked up as a
-# whole. Questions stay here as long as somebody has them.
+# whole. Questions stay here as long as they are referenced elsewhere.
 _BY_TEXT: weakref.WeakValueDictionary[str, Question] = weakref.WeakValueDictionary()
 
 
 class Plans(OrderedDict["Hashable", "tuple[Question, Plan]"]):
-    """How user turns under way were asked, by what tells them apart; the oldest are forgotten."""
+    """How user turns under way were asked, by key; the oldest are forgotten."""
 
     def keep(self, key: Hashable, value: tuple[Question, Plan]) -> None:
         """Remember how a turn was asked."""
@@ -120,17 +120,14 @@ def noted(*, flow: Question | None = None, asking: Asking | None = None) -> Iter
 
 
 class Question:
-    """One question under way: its run in the core, how it was asked, and the ledgers that follow it.
-
-    Args:
-        run: The question's run.
-    """
+    """One question under way: its run in the core, how it was asked, and the ledgers that follow it."""
 
     def __init__(self, run: QuestionRun) -> None:
         self.run = run
         self.plan: Plan | None = None
         self.framed = ""
         """The question with its framing, as it stands in prompts; empty while there is no framing."""
+        # Reentrant, since settling emits; calls of one question may come back on several threads.
         self._lock = threading.RLock()
         self._before_asking: list[Event] = []
         self._asked = False
@@ -167,6 +164,7 @@ class Question:
         with self._lock:
             for record in self.run.drain():
                 self._asked = self._asked or (isinstance(record, UsageEvent) and record.role == "reason")
+                # Kept for ledgers that start to follow later: they need the budget and the estimate, too.
                 if not self._asked:
                     self._before_asking.append(record)
                 dispatch(record)
@@ -174,7 +172,7 @@ class Question:
                     ledger.record(record)
 
     def note(self, kind: ElasticityKind, detail: str) -> None:
-        """Record something that the run cannot know of."""
+        """Record an event that the run cannot see."""
         budget = None if self.plan is None else self.plan.budget.tokens
         event = ElasticityEvent(question_id=self.id, kind=kind, budget=budget, detail=detail)
         with self._lock:
@@ -184,6 +182,7 @@ class Question:
     def follow(self, ledger: Ledger) -> None:
         """Send records to a ledger as well, starting with what was recorded before the question was asked."""
         with self._lock:
+            # Its handler hears of every record anyway, and would count each twice.
             if ledger in self._ledgers or hears_events(ledger):
                 return
             self._ledgers.append(ledger)
@@ -201,11 +200,7 @@ class Asking:
     """What came back, call by call."""
 
     def stream(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
-        """Hand on a stream whose calls ask this, whenever they begin.
-
-        Raises:
-            PolicyViolationError: The policy says raise for what the whole answer did.
-        """
+        """Pass on a stream whose calls ask this, whenever they begin, and then enforce the policy."""
         while True:
             with noted(asking=self):
                 item = next(items, _END)
@@ -241,13 +236,10 @@ class Asking:
             asking = asking.again()
 
     def again(self) -> Asking | None:
-        """Return how to ask again where the policy says retry; None when the last answer stands.
-
-        Raises:
-            PolicyViolationError: The policy says raise for what an answer did.
-        """
+        """Return how to ask again where the policy says retry; None when the last answer stands."""
         if not self.answers:
             return None
+        # Several calls of one plan (a refined answer): only the last may be asked again.
         for answer in self.answers[:-1]:
             self.question.run.enforce(answer)
         plan = self.question.run.react(self.answers[-1])
@@ -267,11 +259,11 @@ class OpenCall:
     wraps: bool
     """Whether another call is made inside; that one is paid for, not this one."""
     ledgers: list[Ledger] = field(default_factory=list)
-    """Who asked to be told, apart from the question's own followers."""
+    """Ledgers that follow this call, apart from those that follow the question."""
     over: bool = False
 
     def follow(self, ledger: Ledger) -> None:
-        """Tell a ledger as well, once."""
+        """Record to this ledger as well, once."""
         if self.asking is not None:
             self.asking.question.follow(ledger)
         elif ledger not in self.ledgers and not hears_events(ledger):
@@ -313,14 +305,9 @@ def framed_before(text: str) -> Question | None:
 
 
 def asked_here(prompt: str = "") -> Asking | Question | None:
-    """Return what a call in this context asks under a budget.
+    """Return what a call with this prompt asks under a budget, in this context.
 
-    Args:
-        prompt: The whole prompt.
-
-    Returns:
-        What is asked by code that we entered, or by the prompt, which holds a framed question; a question alone
-        where its flow makes the call; None where no budget is known.
+    A question alone where its flow makes the call; None where no budget is known.
     """
     span: Span | None = current_span()
     while span is not None:

@@ -5,7 +5,7 @@ Attach any ``BaseEventHandler`` to the root dispatcher to receive them, or use `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tale_core.accounts.ledger import Ledger
 
-RecordT = TypeVar("RecordT", bound=Event)
-
 _dispatcher = get_dispatcher(__name__)
 
 
@@ -32,6 +30,12 @@ class _Dispatched(BaseEvent):
         """Return the name under which observability tools file the event."""
         return cls.__name__
 
+    @property
+    def record(self) -> Any:
+        """The core's record, without what belongs to the dispatcher."""
+        kind = next(core for core, ours in _KINDS.items() if isinstance(self, ours))
+        return kind(**{name: getattr(self, name) for name in kind.model_fields})
+
 
 class TALEBudgetEvent(BudgetEvent, _Dispatched):
     """A budget was chosen for a question, before the question was asked.
@@ -42,32 +46,23 @@ class TALEBudgetEvent(BudgetEvent, _Dispatched):
         ('TALEBudgetEvent', 40)
     """
 
-    @property
-    def record(self) -> BudgetEvent:
-        """The core record, without what belongs to the dispatcher."""
-        return _record(BudgetEvent, self)
-
 
 class TALEUsageEvent(UsageEvent, _Dispatched):
     """A model call was paid for, as an estimate or as (part of) an answer."""
-
-    @property
-    def record(self) -> UsageEvent:
-        """The core record, without what belongs to the dispatcher."""
-        return _record(UsageEvent, self)
 
 
 class TALEElasticityEvent(ElasticityEvent, _Dispatched):
     """A budget or an answer did not behave as intended."""
 
-    @property
-    def record(self) -> ElasticityEvent:
-        """The core record, without what belongs to the dispatcher."""
-        return _record(ElasticityEvent, self)
-
 
 TALEEvent: TypeAlias = TALEBudgetEvent | TALEUsageEvent | TALEElasticityEvent
 """Any of the three."""
+
+_KINDS: dict[type[Event], type[TALEEvent]] = {
+    BudgetEvent: TALEBudgetEvent,
+    UsageEvent: TALEUsageEvent,
+    ElasticityEvent: TALEElasticityEvent,
+}
 
 
 class PassingOver(BaseEventHandler):
@@ -92,17 +87,7 @@ def hears_events(ledger: Ledger) -> bool:
 
 def dispatch(record: Event) -> None:
     """Send a core record to every attached event handler."""
+    # Building an event validates it: not worth it without a listener.
     if not heard():
         return
-    event: TALEEvent
-    if isinstance(record, BudgetEvent):
-        event = TALEBudgetEvent(**dict(record))
-    elif isinstance(record, UsageEvent):
-        event = TALEUsageEvent(**dict(record))
-    else:
-        event = TALEElasticityEvent(**dict(record))
-    _dispatcher.event(event)
-
-
-def _record(kind: type[RecordT], event: RecordT) -> RecordT:
-    return kind(**{name: getattr(event, name) for name in kind.model_fields})
+    _dispatcher.event(_KINDS[type(record)](**dict(record)))

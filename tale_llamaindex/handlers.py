@@ -61,6 +61,7 @@ class TALEEventHandler(BaseEventHandler):
     def attach(self) -> Self:
         """Start recording, and return the handler."""
         watch()
+        # By identity: handlers are pydantic models and compare by their fields.
         if not any(one is self for one in root_dispatcher.event_handlers):
             root_dispatcher.add_event_handler(self)
         return self
@@ -111,14 +112,15 @@ class TALECallbackHandler(BaseCallbackHandler):
     def on_event_start(
         self, event_type: CBEventType, payload: Any = None, event_id: str = "", parent_id: str = "", **_: Any
     ) -> str:
-        """Ask to be told of an LLM call that begins: what it cost, and for which question."""
+        """Follow an LLM call that begins: its cost, and its question."""
         del payload, parent_id
+        # Callback managers report no usage, so the observer of the dispatcher does the counting.
         if event_type == CBEventType.LLM:
             OBSERVER.follow(self.ledger)
         return event_id
 
     def on_event_end(self, event_type: CBEventType, *_: Any, **__: Any) -> None:
-        """Do nothing: the end of a call is told by its usage."""
+        """Do nothing: usage arrives from the observer."""
 
     def start_trace(self, trace_id: str | None = None) -> None:
         """Do nothing: a ledger goes on across traces."""

@@ -66,15 +66,12 @@ class TALEHierarchicalSynthesizer(TALESynthesizer):
         InvalidValueError: ``survey_share`` is not between 0 and 1, or another invalid value.
 
     Example:
-        >>> from tale_core.testing import ScriptedModel
-        >>> from tale_llamaindex.testing import ScriptedLLM
-        >>> llm = ScriptedLLM(ScriptedModel("[1] Ann's birth +\n[3] the year is 2026", "Ann is 36."))
-        >>> synthesizer = TALEHierarchicalSynthesizer(llm=llm, estimator=100)
-        >>> passages = ["Ann was born in 1990.", "Bob sails.", "The year is 2026, a common year."]
-        >>> synthesizer.get_response("How old is Ann?", passages)
-        'Ann is 36.'
-        >>> "Bob" in llm.sent[1].text, "a common year" in llm.sent[1].text
-        (False, False)
+        >>> from llama_index.core.llms import MockLLM
+        >>> synthesizer = TALEHierarchicalSynthesizer(llm=MockLLM(), estimator=100)
+        >>> passages = ["Ann was born in 1990.", "The year is 2026, a common year."]
+        >>> answer = synthesizer.get_response("How old is Ann?", passages)  # MockLLM answers with its prompt
+        >>> "Ann was born in 1990." in answer, "use less than" in answer
+        (True, True)
     """
 
     def __init__(

@@ -12,8 +12,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny
 
 from tale_core.errors import InvalidValueError, NotAChatModelError
 from tale_llamaindex._conversation import FORCED, BudgetedCall, Conversation, UserTurns
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup, arun_flow, run_flow
+from tale_llamaindex._setup import Setup, arun_flow, open_llm, run_flow
 from tale_llamaindex._tracking import Asking, noted
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 
     from tale_core.method.plan import Answer, Plan
     from tale_llamaindex._convert import Response
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options, Request
+    from tale_llamaindex._setup import LLMLike, Options, Request
     from tale_llamaindex._tracking import Question
 
 # What an LLM is set up with; the wrapper and the LLM inside always agree on it.
@@ -55,23 +53,12 @@ _END: Any = object()
 
 
 class TALEPlainLLM(LLM):
-    """`TALELLM` for code that must not take the LLM for one that calls tools.
-
-    Args and errors are those of `TALELLM`.
-
-    Example:
-        >>> from llama_index.core.llms import MockLLM
-        >>> llm = TALEPlainLLM(MockLLM(), estimator=40)  # MockLLM answers with its prompt
-        >>> print(llm.complete("How old is Ann?"))
-        How old is Ann?
-        <BLANKLINE>
-        Let's think step by step and use less than 40 tokens:
-    """
+    """`TALELLM` for code that must not take the LLM for one that calls tools; same arguments and errors."""
 
     llm: SerializeAsAny[LLM]
     """The LLM inside."""
     tale: dict[str, Any] = Field(default_factory=dict)
-    """How it is asked, in plain values: whoever caches by ``to_dict`` must tell two budgets apart."""
+    """How it is asked, in plain values: caches keyed by ``to_dict`` must distinguish two budgets."""
 
     _setup: Setup = PrivateAttr()
     _turns: UserTurns = PrivateAttr(default_factory=UserTurns)
@@ -89,11 +76,7 @@ class TALEPlainLLM(LLM):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> NoReturn:
-        """Refuse: a dict does not hold the LLM inside, nor an estimator.
-
-        Raises:
-            InvalidValueError: Always.
-        """
+        """Raise `InvalidValueError`: a dict does not hold the LLM inside, nor an estimator."""
         del data, kwargs
         raise InvalidValueError(
             f"a {cls.__name__} cannot be made from a dict, which does not hold the LLM inside; "
@@ -107,6 +90,7 @@ class TALEPlainLLM(LLM):
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Estimate a budget for the last user message, and ask under it."""
+        # None: a tool is forced, nothing is asked, or the prompt has its budget already.
         call = self._begin(Conversation.of_messages(messages), "chat", kwargs)
         return self.llm.chat(messages, **kwargs) if call is None else self._run(call)
 
@@ -232,6 +216,7 @@ class TALEPlainLLM(LLM):
         self, prompt: str, endpoint: str, kwargs: dict[str, Any], *, formatted: bool
     ) -> BudgetedCall | None:
         call = self._begin(Conversation.of_prompt(self.llm, prompt, formatted=formatted), endpoint, kwargs)
+        # The call must still say that the LLM's own template is in the prompt.
         if call is not None and formatted:
             call.kwargs = {**call.kwargs, "formatted": True}
         return call
@@ -280,6 +265,7 @@ class TALEPlainLLM(LLM):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
+        # Applications set the callback manager after construction; both must have the same one.
         if name in _SHARED:
             setattr(self.llm, name, value)
 
@@ -437,11 +423,9 @@ class _StreamedAnswer:
 def _accounted(answer: Answer, *, last_chunk: bool = False) -> Any:
     """Return a copy of the LLM's response with the accounts in its ``additional_kwargs``.
 
-    Args:
-        answer: What it cost and showed.
-        last_chunk: Whether it follows the last chunk of a stream. The text so far stands in it, but nothing
-            that was read already and that others add up: no new text, and no usage.
+    The last chunk of a stream repeats nothing that readers add up: no new text, and no usage.
     """
+    # A copy: whoever made the response may keep it.
     response: Response = answer.reply.native
     accounts = {"tale": answer.summary()}
     update: dict[str, Any] = {"additional_kwargs": {**response.additional_kwargs, **accounts}}

@@ -18,7 +18,7 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import turn
-from tale_llamaindex._models import open_llm
+from tale_llamaindex._setup import open_llm
 from tale_llamaindex._tracking import QuestionText
 from tale_llamaindex.synthesizer import TALESynthesizer
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore, QueryBundle
     from typing_extensions import Unpack
 
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options
+    from tale_llamaindex._setup import LLMLike, Options
     from tale_llamaindex._tracking import Question
 
 
@@ -143,11 +142,12 @@ class TALEQueryEngine(BaseQueryEngine):
             return self.retrieve(bundle)
         pool = ThreadPoolExecutor(1, thread_name_prefix="tale-estimate")
         try:
+            # In a copy of the context, so that the estimate belongs to this query's span.
             planning = pool.submit(copy_context().run, self._setup.plan, question)
             nodes = self.retrieve(bundle)
             planning.result()
         finally:
-            pool.shutdown(wait=False)  # where retrieval failed, nobody waits for the estimate
+            pool.shutdown(wait=False)  # where retrieval failed, the estimate is not awaited
         return nodes
 
     async def _aretrieve_while_planning(
@@ -155,6 +155,7 @@ class TALEQueryEngine(BaseQueryEngine):
     ) -> list[NodeWithScore]:
         if question is None:
             return await self.aretrieve(bundle)
+        # Not gathered: where retrieval fails, the estimate is cancelled instead of awaited.
         planning = asyncio.ensure_future(self._setup.aplan(question))
         try:
             nodes = await self.aretrieve(bundle)
@@ -172,7 +173,7 @@ class TALEQueryEngine(BaseQueryEngine):
 
 
 def _carrying(bundle: QueryBundle, question: Question | None) -> QueryBundle:
-    """Return the bundle with a text that tells the synthesizer of the question that was planned."""
+    """Return the bundle with a text that carries the planned question to the synthesizer."""
     if question is None:
         return bundle
     return dataclasses.replace(bundle, query_str=QuestionText.of(bundle.query_str, question))

@@ -11,8 +11,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from tale_core.errors import InvalidValueError
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup
+from tale_llamaindex._setup import Setup, open_llm
 from tale_llamaindex._tracking import framed_before
 from tale_llamaindex.llm import inner_of
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tale_core.method.policy import BudgetPolicy
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options
+    from tale_llamaindex._setup import LLMLike, Options
     from tale_llamaindex._tracking import Question
 
 _dispatcher = get_dispatcher(__name__)
@@ -67,17 +65,10 @@ class TALEQueryTransform(BaseQueryTransform):
     async def arun(
         self, query_bundle_or_str: str | QueryBundle, metadata: dict[str, Any] | None = None
     ) -> QueryBundle:
-        """Estimate and put the budget in, without blocking the event loop; see ``run``.
+        """Estimate and put the budget in, without blocking the event loop; takes and raises as ``run``.
 
         ``TransformQueryEngine`` itself calls ``run`` even from ``aquery``, which blocks the loop while the
         estimator's call is under way; `TALEQueryEngine` does not.
-
-        Args:
-            query_bundle_or_str: The question.
-            metadata: Ignored, as in ``run``.
-
-        Raises:
-            InvalidValueError: Neither a str nor a query bundle.
         """
         del metadata
         bundle = query_bundle_or_str
@@ -120,6 +111,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
     """Return the bundle with the framed question for the model and the original one for the retriever."""
     if not question.framed:
         return bundle
+    # The engine asks the model later, in a span beside this one.
     question.announce()
     original = question.run.question
     # A query that was framed before must not be embedded as it is either.
@@ -128,7 +120,7 @@ def _transformed(bundle: QueryBundle, question: Question) -> QueryBundle:
 
 
 def _check_can_be_kept(policy: BudgetPolicy, *, own: bool) -> None:
-    """Refuse what only who sees the answer can do; a calibration's second try is an extra that is left out."""
+    """Refuse reactions that need the answer; a calibration's retry is skipped without an error."""
     for name, action in policy.reactions.items():
         if action == "raise" or (own and action == "retry"):
             raise InvalidValueError(

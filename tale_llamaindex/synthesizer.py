@@ -27,8 +27,7 @@ from pydantic import BaseModel
 
 from tale_core.errors import InvalidValueError
 from tale_core.flows import arun, run, turn
-from tale_llamaindex._models import open_llm
-from tale_llamaindex._setup import Setup
+from tale_llamaindex._setup import Setup, open_llm
 from tale_llamaindex._tracking import Asking, QuestionText, asked_here, framed_before, framed_text, noted
 from tale_llamaindex.llm import inner_of
 
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore, QueryType
     from typing_extensions import Unpack
 
-    from tale_llamaindex._models import LLMLike
-    from tale_llamaindex._setup import Options
+    from tale_llamaindex._setup import LLMLike, Options
     from tale_llamaindex._tracking import Question
 
 Chunks: TypeAlias = Sequence[str] | Sequence[ChatMessage]
@@ -192,6 +190,7 @@ class TALESynthesizer(BaseSynthesizer):
         return await arun(self._divide(await self._setup.aplan(question), chunks), call)
 
     def _ask_all(self, options: dict[str, Any], asks: list[Ask]) -> None:
+        # Only where the synthesizer itself would.
         if len(asks) > 1 and getattr(self._inner, "_use_async", False):
             run_async_tasks([_aask(ask, options) for ask in asks])
             return
@@ -219,6 +218,7 @@ def _ask(ask: Ask, options: dict[str, Any]) -> None:
         ask.asking = asking
         with noted(asking=asking):
             ask.response = method(ask.query, ask.chunks, **options)
+        # A stream that was read in part cannot be taken back, so it is never retried.
         if isinstance(ask.response, Generator):
             ask.response = asking.stream(ask.response)
             return
@@ -272,17 +272,11 @@ Division: TypeAlias = Generator[Any, Any, Any]
 
 
 def divide(synthesizer: BaseSynthesizer, question: Question, chunks: Chunks, share: float = 1.0) -> Division:
-    """Divide a budget by the synthesizer's response mode.
+    """Divide a share of a planned question's budget by the synthesizer's response mode.
 
     Refining rewrites the whole answer in each call, so each may take the whole budget. Accumulated answers
     stand one after the other and share it. In a tree the root writes the answer with the whole budget, and the
     leaves, which only feed it, share as much among themselves.
-
-    Args:
-        synthesizer: The synthesizer.
-        question: The question, planned.
-        chunks: The context.
-        share: What there is to divide, as a part of the question's budget.
     """
     if isinstance(synthesizer, Accumulate):
         return _accumulate(synthesizer, question, chunks, share)
@@ -307,7 +301,7 @@ def portion(question: Question, share: float) -> Asking:
 
 
 def without_streaming(synthesizer: BaseSynthesizer) -> BaseSynthesizer:
-    """Return the synthesizer for answers that nobody reads as they come."""
+    """Return the synthesizer for answers that are not streamed to a reader."""
     quiet = copy.copy(synthesizer)
     quiet._streaming = False
     return quiet
@@ -318,6 +312,7 @@ def _accumulate(synthesizer: Accumulate, question: Question, chunks: Chunks, sha
     if isinstance(synthesizer, CompactAndAccumulate):
         chunks = _packed(synthesizer, question, chunks, *prompts)
     calls = 0
+    # A chunk that does not fit into the window is answered in several calls.
     for chunk in chunks:
         calls += len(_packed(synthesizer, question, [chunk], *prompts))
     return (yield from _each(synthesizer, question, chunks, share / max(1, calls)))
@@ -337,12 +332,7 @@ def _tree(synthesizer: TreeSummarize, question: Question, chunks: Chunks, share:
 def _packed(synthesizer: BaseSynthesizer, question: Question, chunks: Any, text: str, chat: str) -> Any:
     """Fit chunks into the context window around a prompt, as the synthesizer itself does.
 
-    Args:
-        synthesizer: The synthesizer.
-        question: The question, with its framing.
-        chunks: The context.
-        text: Name of the prompt for texts.
-        chat: Name of the prompt for messages.
+    ``text`` and ``chat`` name the prompts for texts and for messages.
     """
     messages = bool(chunks) and isinstance(chunks[0], ChatMessage)
     helper: Any = synthesizer._chat_prompt_helper if messages else synthesizer._prompt_helper

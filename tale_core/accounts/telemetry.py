@@ -8,7 +8,6 @@ for is under ``tale.``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tale_core.errors import MissingExtraError
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.metrics import Histogram, Meter, MeterProvider
-    from opentelemetry.trace import TracerProvider
 
     from tale_core.events import ElasticityEvent, Event
 
@@ -29,7 +27,6 @@ _SCOPE = "tale"
 _SCHEMA = "https://opentelemetry.io/schemas/1.41.1"
 _OPERATION = "chat"
 _UNKNOWN_PROVIDER = "unknown"  # the attribute is required, and a reply does not name its provider
-_NANOSECONDS = 1_000_000_000
 
 # The first two are the conventions' own.
 _TOKEN_BOUNDS = tuple(4**power for power in range(14))
@@ -53,12 +50,9 @@ class OpenTelemetrySink:
 
     Args:
         meter_provider: Where metrics go; None for the global provider.
-        tracer_provider: Where spans of model calls go; None for the global provider.
-        call_spans: Whether to make a span of each model call, with its usage, in place of an event; for
-            applications where nothing else makes such spans.
         count_estimates: Whether tokens that no provider measured are in the metrics too, with
             ``tale.counted`` as ``"estimated"``.
-        attributes: What to add to every metric and every model call's span, such as
+        attributes: What to add to every metric, such as
             ``{"gen_ai.provider.name": "openai"}``.
 
     Raises:
@@ -73,8 +67,6 @@ class OpenTelemetrySink:
         self,
         *,
         meter_provider: MeterProvider | None = None,
-        tracer_provider: TracerProvider | None = None,
-        call_spans: bool = False,
         count_estimates: bool = False,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
@@ -83,8 +75,6 @@ class OpenTelemetrySink:
         except ImportError as exc:
             raise MissingExtraError("opentelemetry", "otel") from exc
         self._trace = trace
-        self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider, schema_url=_SCHEMA)
-        self._call_spans = call_spans
         self._count_estimates = count_estimates
         self._constant: Attributes = dict(attributes or {})
         self._instrument(metrics.get_meter(_SCOPE, meter_provider=meter_provider, schema_url=_SCHEMA))
@@ -123,6 +113,7 @@ class OpenTelemetrySink:
         }
         if event.budget is not None:
             self._budgets.record(event.budget, _present({**self._constant, **chosen}))
+        # As text: an attribute must not be a number here and a word there.
         value = None if event.control_value is None else str(event.control_value)
         self._tell(
             "tale.budget",
@@ -138,15 +129,14 @@ class OpenTelemetrySink:
 
     def _called(self, event: UsageEvent) -> None:
         shared = _present({**self._constant, **_call_attributes(event)})
+        # After the constants, which may name the provider.
         shared.setdefault("gen_ai.provider.name", _UNKNOWN_PROVIDER)
         if event.seconds is not None:
             self._seconds.record(event.seconds, shared)
+        # Backends sum this up as a bill, so estimates go in only where asked for.
         if event.usage.source == "measured" or self._count_estimates:
             self._count(event, shared)
-        if self._call_spans:
-            self._span(event, {**shared, **_present(_usage_attributes(event))})
-        else:
-            self._tell("tale.usage", {**_call_attributes(event), **_usage_attributes(event)})
+        self._tell("tale.usage", {**_call_attributes(event), **_usage_attributes(event)})
 
     def _count(self, event: UsageEvent, shared: Attributes) -> None:
         usage = event.usage
@@ -178,17 +168,6 @@ class OpenTelemetrySink:
         span = self._trace.get_current_span()
         if span.is_recording():
             span.add_event(name, _present(attributes))
-
-    def _span(self, event: UsageEvent, attributes: Attributes) -> None:
-        """Make the span of a call that is over: it ends now, and began when the call did."""
-        end = time.time_ns()
-        span = self._tracer.start_span(
-            f"{_OPERATION} {event.model}" if event.model else _OPERATION,
-            kind=self._trace.SpanKind.CLIENT,
-            attributes=attributes,
-            start_time=end - round((event.seconds or 0.0) * _NANOSECONDS),
-        )
-        span.end(end)
 
 
 def _call_attributes(event: UsageEvent) -> Attributes:

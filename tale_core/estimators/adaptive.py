@@ -7,14 +7,14 @@ import math
 import random
 import threading
 from collections import deque
+from operator import mul
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from tale_core.errors import InvalidValueError
-from tale_core.estimators.features import text_features
-from tale_core.estimators.online import OnlineRegression
+from tale_core.estimators.features import FEATURES, text_features
 from tale_core.events import ElasticityKind
 from tale_core.protocols import Estimator
 from tale_core.types import Estimate, Record
@@ -35,6 +35,13 @@ _SURE = 3.0
 _MARGIN = 0.9
 # A loss counts at most this much: one answer that ran away must not decide.
 _WORST = 2.0
+
+_WIDTH = 1 + len(FEATURES)
+_PENALTY = 1.0
+# The intercept is free: it carries the usual length, which is far from 0.
+_INTERCEPT_PENALTY = 1e-6
+_FEWEST = 10
+_RESIDUALS = 100
 
 
 class AdaptiveStatus(Record):
@@ -153,7 +160,7 @@ class AdaptiveEstimator:
         """Learn what an answer cost; see `Learner.learn`."""
         mine = budget.source == self.name
         if not mine and not budget.source.startswith(f"{self.name}{_SEPARATOR}"):
-            return  # somebody else's budget, or a retry
+            return  # another estimator's budget, or a retry
         if budget.tokens is None or usage.source != "measured" or usage.output_tokens < 1:
             return
         cost = math.log(usage.output_tokens)
@@ -246,3 +253,76 @@ def _check(start: Estimator, quantile: float, window: int, explore: float, memor
         raise InvalidValueError(f"explore is a share of the questions, from 0 to 1, got {explore}")
     if memory < window:
         raise InvalidValueError(f"memory must be at least the window, {window} answers; got {memory}")
+
+
+class OnlineRegression:
+    """Predicts a quantile of a value from the features of a question.
+
+    Ridge regression on sums that forget exponentially, shifted by the wanted quantile of what its last
+    predictions missed. Predictions stay within the values learned. Not safe under threads by itself.
+
+    Args:
+        quantile: Which quantile to predict, between 0 and 1.
+        memory: After about this many answers an old one has lost most of its weight.
+    """
+
+    def __init__(self, *, quantile: float, memory: float) -> None:
+        self.quantile = quantile
+        self.memory = memory
+        self.count = 0
+        self._products = [[0.0] * (row + 1) for row in range(_WIDTH)]  # sums of x times x, the lower triangle
+        self._moments = [0.0] * _WIDTH  # sums of x times y
+        self._residuals: list[float] = []  # what the last predictions missed, each made before its value
+        self._lowest, self._highest = math.inf, -math.inf
+        self._weights = self._solved()
+        self._shift = 0.0
+
+    def predict(self, features: Sequence[float]) -> float | None:
+        """Return the prediction for `text_features`; None while too little was learned."""
+        if self.count < _FEWEST:
+            return None
+        return min(max(self._center(features) + self._shift, self._lowest), self._highest)
+
+    def learn(self, features: Sequence[float], value: float) -> None:
+        """Learn the value that belongs to `text_features`."""
+        if self.count >= _FEWEST // 2:
+            self._residuals = [*self._residuals[1 - _RESIDUALS :], value - self._center(features)]
+        keep = 1 - 1 / self.memory
+        columns = (1.0, *features)
+        for row, column in zip(self._products, columns, strict=True):
+            row[:] = [keep * old + column * other for old, other in zip(row, columns, strict=False)]
+        self._moments = [
+            keep * old + column * value for old, column in zip(self._moments, columns, strict=True)
+        ]
+        self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
+        self.count += 1
+        self._weights = self._solved()
+        self._shift = self._residual_quantile()
+
+    def _center(self, features: Sequence[float]) -> float:
+        intercept, *slopes = self._weights
+        return intercept + sum(weight * feature for weight, feature in zip(slopes, features, strict=True))
+
+    def _residual_quantile(self) -> float:
+        if not self._residuals:
+            return 0.0
+        return sorted(self._residuals)[min(int(self.quantile * len(self._residuals)), len(self._residuals) - 1)]
+
+    def _solved(self) -> list[float]:
+        """Solve (products + penalty) weights = moments, by Cholesky's decomposition."""
+        lower: list[list[float]] = []
+        half: list[float] = []
+        for index, row in enumerate(self._products):
+            new: list[float] = []
+            for column, above in enumerate(lower):
+                new.append((row[column] - sum(map(mul, new, above))) / above[column])
+            penalty = _PENALTY if index else _INTERCEPT_PENALTY
+            new.append(math.sqrt(row[index] + penalty - sum(map(mul, new, new))))
+            lower.append(new)
+            half.append((self._moments[index] - sum(map(mul, new, half))) / new[index])
+        weights = half
+        for index in reversed(range(_WIDTH)):
+            weights[index] /= lower[index][index]
+            for column in range(index):
+                weights[column] -= lower[index][column] * weights[index]
+        return weights

@@ -71,14 +71,10 @@ FEATURES: tuple[str, ...] = (
 
 
 def text_features(question: str) -> tuple[float, ...]:
-    """Count what makes an answer long.
+    """Count what makes an answer long: log(1 + count) for each name in `FEATURES`.
 
-    Args:
-        question: Any text.
-
-    Returns:
-        One value per name in `FEATURES`: log(1 + count), finite and at least 0. Logarithms, because what an
-        answer costs grows by factors, and because one odd question must not outweigh the others.
+    Logarithms, because what an answer costs grows by factors, and one odd question must not outweigh the
+    others.
     """
     words = [word.lower() for word in _WORD.findall(question)]
     numbers = _NUMBER.findall(question)
@@ -105,13 +101,7 @@ def text_features(question: str) -> tuple[float, ...]:
 
 
 def tokens_of(logarithm: float, lowest: int, highest: int) -> int:
-    """Return a budget between two bounds, in output tokens.
-
-    Args:
-        logarithm: The natural logarithm of a budget.
-        lowest: Smallest budget, at least 1.
-        highest: Largest budget.
-    """
+    """Return the budget whose natural logarithm is given, within two bounds, in output tokens."""
     if logarithm >= math.log(highest):  # compared as logarithms: far outside, the budget would overflow
         return int(highest)
     # A fit passes through some of its examples, whose whole numbers come back slightly above or below.

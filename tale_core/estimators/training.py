@@ -143,11 +143,7 @@ def question_digest(question: str) -> str:
 
 
 def examples_of(traces: Iterable[SearchTrace]) -> list[BudgetExample]:
-    """Return what searches teach; those that found no budget are left out.
-
-    Args:
-        traces: Finished searches.
-    """
+    """Return what finished searches teach; those that found no budget are left out."""
     return [
         BudgetExample(question=trace.question, tokens=trace.chosen, ideal=trace.ideal)
         for trace in traces
@@ -156,15 +152,7 @@ def examples_of(traces: Iterable[SearchTrace]) -> list[BudgetExample]:
 
 
 def only(values: Iterable[str | None], what: str) -> str:
-    """Return the one value there is; empty when there is none.
-
-    Args:
-        values: Names; None stands for unknown.
-        what: What they name, for the error.
-
-    Raises:
-        InvalidValueError: There are several: what holds for one does not hold for the other.
-    """
+    """Return the one known value; empty when there is none, `InvalidValueError` when there are several."""
     found = sorted({value for value in values if value})
     if len(found) > 1:
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""Arithmetic errors: calculations written out in an answer that do not come out.
+"""Arithmetic errors: calculations in an answer whose stated result is wrong.
 
 A terse answer spells out fewer steps, and a model errs more often in one long sum than in several short ones.
 An arithmetic error is the one kind of mistake that a program can see without knowing the answer or calling a
@@ -63,7 +63,7 @@ _CONVERSIONS = frozenset({7, 10, 12, 16, 24, 30, 36, 52, 60, 100, 365, 1000, 144
 
 
 class Slip(NamedTuple):
-    """A calculation that does not come out."""
+    """A calculation with a wrong result."""
 
     calculation: str
     """What is to be calculated, as the answer has it, without units: ``"3 + 9 + 16"``."""
@@ -79,10 +79,10 @@ class Slip(NamedTuple):
 
 
 def find_slips(text: str) -> tuple[Slip, ...]:
-    """Return the calculations of a text that do not come out, each once.
+    """Return the wrong calculations of a text, each once.
 
     Calculations with a variable or of mixed measures, values that are rounded, and what can be read in two
-    ways of which one comes out, are not reported.
+    ways of which one is right, are not reported.
 
     Args:
         text: An answer; of LaTeX, what chat models use in plain answers is understood.
@@ -248,15 +248,9 @@ def _mixes_measures(left: _Side, right: _Side) -> bool:
 
 
 def _readings(calculation: str) -> list[Fraction]:
-    """Return what a calculation may make.
+    """Return what a calculation may make, by the book first.
 
-    The first is by the book; some answers count in the order of writing, and name 20% as 20 or as 0.2.
-
-    Raises:
-        SyntaxError: It is no calculation.
-        ValueError: A number has more digits than Python converts.
-        ZeroDivisionError: It divides by zero.
-        _AmbiguousError: It adds a percentage to a plain number.
+    Some answers count in the order of writing, and name 20% as 20 or as 0.2.
     """
     readings = [_value(calculation)]
     if "%" in calculation:

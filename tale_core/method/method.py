@@ -8,6 +8,7 @@ options that every wrapper of the adapters takes.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _FORMER = {"style": "strategy", "profile": "calibration", "knobs": "reasoning_control"}
 _SILENT = {"style"}  # stays for good: the research writes both words
+_OURS = ("tale_core.", "tale_lab.", "tale_langchain.", "tale_llamaindex.")
 _MEANT = {"budget": "estimator", "max_tokens": "estimator", "tokens": "estimator", "model_name": "model"}
 
 
@@ -85,10 +87,20 @@ def current_options(options: Mapping[str, Any], *, owner: str, also: Collection[
             )
         if name != given and given not in _SILENT:
             warnings.warn(
-                f"{owner}: the argument {given!r} is now called {name!r}", DeprecationWarning, stacklevel=3
+                f"{owner}: the argument {given!r} is now called {name!r}",
+                DeprecationWarning,
+                stacklevel=_callers_level(),
             )
         current[name] = value
     return current
+
+
+def _callers_level() -> int:
+    """Return the ``stacklevel`` of the line outside our packages, however many of our frames are between."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class TaleMethod:

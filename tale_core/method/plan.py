@@ -180,6 +180,7 @@ def observe(
         usual = f"a budget of {cheaper.budget} usually takes {cheaper.tokens.value:.0f} tokens"
         kinds.append((ElasticityKind.REBOUND, usual))
     if policy.on_slip != "ignore" and reply.complete:
+        # Looked for last: it takes longer than all checks above.
         from tale_core.method.arithmetic import find_slips  # noqa: PLC0415  # few policies ask for it
 
         slips = len(find_slips(reply.text))

@@ -87,14 +87,7 @@ class BudgetPolicy(Record):
         return self
 
     def decide(self, estimate: Estimate) -> tuple[Budget, ElasticityKind | None]:
-        """Turn an estimate into a budget.
-
-        Args:
-            estimate: What the estimator made of the question.
-
-        Returns:
-            The budget, at least 1 token or none at all, and what happened to the estimate, if anything did.
-        """
+        """Return the budget for an estimate, at least 1 token or none, and what happened to the estimate."""
         if estimate.tokens is None:
             return Budget(tokens=self.fallback, source="fallback"), ElasticityKind.UNPARSABLE
         # The user's own number is not a guess: neither multiplier nor bounds apply.

@@ -93,16 +93,10 @@ _COMPILED = {
 
 @lru_cache(maxsize=256)
 def documented_controls(model: str, provider: Provider | None) -> NativeControls | None:
-    """Return what is documented about a model's thinking.
+    """Return what is documented about a model in its default set-up; None for a name that is not known.
 
-    Args:
-        model: The model's name, as its class or gateway spells it.
-        provider: Whose parameters it is asked with; None when that is unknown.
-
-    Returns:
-        The facts for a model in its default set-up, or None for a name that is not known. A model that is asked
-        with parameters of others (Claude behind OpenAI's protocol) thinks as it does, and has no reasoning
-        controls.
+    A model asked with another provider's parameters (Claude behind OpenAI's protocol) thinks as it does,
+    and has no reasoning controls.
 
     Example:
         >>> documented_controls("o3-mini-2025-01-31", "openai").levels

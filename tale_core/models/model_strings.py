@@ -52,15 +52,13 @@ class ModelString(Record):
 
     @classmethod
     def read(cls, text: str) -> ModelString:
-        """Read a model string.
-
-        Args:
-            text: One of `FORMS`. The part after ``#`` names one of a server's several models.
+        """Read one of `FORMS`; the part after ``#`` names one of a server's several models.
 
         Raises:
             UnknownModelError: It has none of these forms.
         """
         kind, colon, name = text.strip().partition(":")
+        # "local:" names nothing, while "local" means the default.
         if kind == "local" and bool(colon) == bool(name):
             return cls(kind="local", name=name or None)
         if kind == "openai" and name:

@@ -41,10 +41,7 @@ def base_controls(
 ) -> NativeControls:
     """Return what is known about a model in its default set-up.
 
-    Args:
-        model: Its name; None when it has none.
-        provider: Whose parameters it is asked with; None when that is unknown.
-        calibration: LangChain's calibration of it, which wins over what is documented here.
+    LangChain's own profile of the model, where given as ``calibration``, wins over what is documented here.
     """
     name = model or "this model"
     known = documented_controls(name, provider) or NativeControls(model=name)
@@ -70,11 +67,7 @@ def _thinks(calibration: Mapping[str, Any], levels: tuple[str, ...], default: st
 
 
 def forces_tool(arguments: Mapping[str, Any]) -> bool:
-    """Return whether a request makes the model call a tool, in any provider's spelling.
-
-    Args:
-        arguments: The request's parameters; ``tool_choice`` and ``function_call`` decide.
-    """
+    """Return whether a request's arguments make the model call a tool, in any provider's spelling."""
     choice = arguments.get("tool_choice")
     if choice is None:
         choice = arguments.get("function_call")
@@ -93,14 +86,7 @@ def at_effort(controls: NativeControls, effort: str | None) -> NativeControls:
 def openai_controls(
     base: NativeControls, *, effort: str | None, tools: bool, responses: bool
 ) -> NativeControls:
-    """Return the facts about an OpenAI model.
-
-    Args:
-        base: The model's defaults.
-        effort: The effort level that the caller set.
-        tools: Whether the request carries tools.
-        responses: Whether it goes to the Responses API.
-    """
+    """Return the facts about an OpenAI model under the caller's effort level, tools and API."""
     controls = at_effort(base, effort)
     if tools and not responses and _TOOLS_EXCLUDE_EFFORT.fullmatch(base.model.lower()):
         why = f"{base.model} takes no effort with tools in chat completions, only in the Responses API"
@@ -116,17 +102,10 @@ def claude_controls(
     max_tokens: int | None,
     forced_tool: bool,
 ) -> NativeControls:
-    """Return the facts about a Claude model.
-
-    Args:
-        base: The model's defaults.
-        thinking: The ``thinking`` parameter that the caller set.
-        effort: The effort level that the caller set.
-        max_tokens: The output limit that the caller set.
-        forced_tool: Whether the request forces a tool.
-    """
+    """Return the facts about a Claude model under the caller's own parameters."""
     kind = (thinking or {}).get("type")
     level = base.level if effort is None else effort
+    # Budgets in tokens exist only beside enabled thinking; adaptive thinking takes an effort.
     if kind != "enabled":
         # Effort alone does not start thinking, so it says nothing about whether the model thinks.
         thinks = base.thinks if kind is None else kind == "adaptive"
@@ -147,16 +126,11 @@ def claude_thinking(thinking: Mapping[str, Any] | None, tokens: int) -> dict[str
 
 
 def gemini_controls(base: NativeControls, *, level: str | None, tokens: int | None) -> NativeControls:
-    """Return the facts about a Gemini model.
-
-    Args:
-        base: The model's defaults.
-        level: The thinking level that the caller set.
-        tokens: The thinking budget that the caller set: 0 for none, -1 for as much as the model sees fit.
-    """
+    """Return the facts about a Gemini model under the caller's level or budget (0 for none, -1 for dynamic)."""
     controls = at_effort(base, level)
     if tokens is None:
         return controls
+    # From Gemini 3 on a level takes the place of the budget, so a budget that is set is left alone.
     if controls.minimum is None:
         return controls.model_copy(update={"obstacle": f"thinking_budget={tokens} is set on {base.model}"})
     limit = controls.limit if tokens < 0 else tokens
@@ -169,13 +143,7 @@ def server_controls(model: str | None) -> NativeControls:
 
 
 def server_body(server: Server, body: Mapping[str, Any] | None, setting: ControlSetting) -> dict[str, Any]:
-    """Return the ``extra_body`` that carries a thinking budget to a server.
-
-    Args:
-        server: The kind of server.
-        body: The ``extra_body`` that the caller set, which is kept.
-        setting: A thinking budget in tokens; 0 switches thinking off.
-    """
+    """Return the caller's ``extra_body`` with a thinking budget in tokens added; 0 switches thinking off."""
     merged = dict(body or {})
     for name, value in _server_parameters(server, int(setting.value or 0)).items():
         before = merged.get(name)

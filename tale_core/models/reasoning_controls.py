@@ -39,13 +39,7 @@ answer alone returns nothing. Only what is used is paid for."""
 
 
 class NativeControls(Record):
-    """What is known about one model's thinking, as the model is set up for one request.
-
-    Example:
-        >>> controls = NativeControls(model="o3-mini", thinks=True, levels=("low", "medium", "high"))
-        >>> choose(60, controls).value
-        'low'
-    """
+    """What is known about one model's thinking, as the model is set up for one request."""
 
     model: str = "this model"
     """The model's name, for messages."""
@@ -76,15 +70,9 @@ def prompt_control(budget: int) -> ControlSetting:
 def choose(
     budget: int, controls: NativeControls, reasoning_control: ReasoningControl = "auto"
 ) -> ControlSetting:
-    """Decide which control carries a budget.
+    """Decide which control carries a budget in output tokens, within what the caller allows.
 
-    Args:
-        budget: Output tokens, at least 1.
-        controls: What is known about the model and the request.
-        reasoning_control: What the caller allows.
-
-    Returns:
-        The setting; its control is ``prompt`` where no reasoning control serves, and ``why`` says why.
+    The control is ``prompt`` where no reasoning control serves, and ``why`` says why.
     """
     obstacle = _obstacle(controls, reasoning_control)
     if obstacle:
@@ -106,12 +94,8 @@ def choose(
 def quiet(controls: NativeControls, cap: int | None) -> ControlSetting:
     """Decide how a call that needs no thinking, the estimator's, keeps the model from it.
 
-    Args:
-        controls: What is known about the model.
-        cap: Output tokens that the answer itself needs.
-
-    Returns:
-        The setting with the cap to send: unchanged where thinking is off, with head-room where it is only low.
+    ``cap`` is the output tokens that the answer itself needs. The setting's cap is the one to send: the same
+    where thinking is off, with head-room where it is only low.
     """
     setting = ControlSetting(
         control="prompt",
@@ -150,9 +134,7 @@ def _lowest(controls: NativeControls) -> dict[str, Any]:
 def check_reasoning_control(reasoning_control: str, controls: NativeControls | None = None) -> ReasoningControl:
     """Return the choice of reasoning_control, after checking what can be known before any request.
 
-    Args:
-        reasoning_control: What the caller asked for.
-        controls: What is known about the model; None checks the word alone.
+    Without the facts about a model the word alone is checked.
 
     Raises:
         InvalidValueError: No such choice, or ``native`` for a model without a reasoning control in force.

@@ -47,21 +47,13 @@ _THOUGHTS = "thoughts_token_count"
 
 
 def read_ending(said: object) -> Ending | None:
-    """Return why a model stopped, in one spelling; None where that is unknown.
-
-    Args:
-        said: What the provider said: a string, or a member of an enumeration.
-    """
+    """Return why a model stopped, from a string or an enumeration's member; None where that is unknown."""
     name = getattr(said, "name", said)
     return _BY_NAME.get(name.lower()) if isinstance(name, str) else None
 
 
 def read_usage(reported: object) -> Usage | None:
-    """Return what the provider measured; None when it reported nothing, or not all of it.
-
-    Args:
-        reported: A mapping or an object with the counts under any provider's names.
-    """
+    """Return what the provider measured; None when it reported nothing, or not all of it."""
     if reported is None:
         return None
     find = reported.get if isinstance(reported, dict) else _reader(reported)
@@ -124,18 +116,8 @@ def to_model_reply(
 ) -> ModelReply:
     """Return an answer with its accounts; a usage that was not measured is estimated, and marked so.
 
-    Args:
-        text: The answer without thinking.
-        prompt: The texts of the prompt.
-        written: Returns all that the model wrote, thinking and tool calls included, where it must be counted.
-        ending: As `concluded` takes it; the three arguments below as well.
-        usage: What the provider counted.
-        calls_tools: Whether the answer calls tools.
-        ended: Whether it was read to its end.
-        **facts: The other fields of `ModelReply`.
-
-    Raises:
-        ServerError: The provider failed in the middle of the answer.
+    ``text`` is without thinking; ``written`` returns all that the model wrote, and is called only to count it.
+    The next four are as `concluded` takes them, and ``facts`` are the other fields of `ModelReply`.
     """
     reason, measured = concluded(ending, usage, calls_tools=calls_tools, ended=ended, written=text)
     if measured is None:

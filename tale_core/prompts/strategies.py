@@ -56,12 +56,7 @@ def detect_language(text: str) -> str:
 
 
 def choose_language(available: Mapping[str, object], question: str, language: str = "auto") -> str:
-    """Choose a key of ``available`` for a question.
-
-    Args:
-        available: Templates by language code; holds at least ``"en"``.
-        question: Decides when ``language`` is ``"auto"``.
-        language: A language code, or ``"auto"`` to follow the question's script.
+    """Choose a key of ``available``: the language itself, or with ``"auto"`` that of the question's script.
 
     Raises:
         InvalidValueError: The language was asked for by name and is not available.
@@ -77,12 +72,9 @@ def choose_language(available: Mapping[str, object], question: str, language: st
 
 
 def correction(sums: Sequence[str], question: str, *, language: str = "auto") -> str:
-    """Return the sentence that states the right results, for a question that is asked again.
+    """Return the sentence that states the right results, such as ``"3 + 9 + 16 = 28"``, for a retry.
 
-    Args:
-        sums: The calculations with their results, such as ``"3 + 9 + 16 = 28"``.
-        question: Decides when ``language`` is ``"auto"``.
-        language: A language code; English where there is no wording in it.
+    English where there is no wording in the language.
     """
     wanted = language if language in {"auto", *_CORRECTIONS} else _DEFAULT_LANGUAGE
     wording, between = _CORRECTIONS[choose_language(_CORRECTIONS, question, wanted)]
@@ -246,7 +238,7 @@ class SelfBudget(TemplateStrategy):
 
     def stated_budget(self, text: str) -> int | None:
         """Read the budget from an answer; see `SelfBudgeting.stated_budget`."""
-        from tale_core.parsing import parse_budget, strip_thinking  # noqa: PLC0415  # of no use to the others
+        from tale_core.parsing import parse_budget, strip_thinking  # noqa: PLC0415  # only this strategy needs it
 
         head = unicodedata.normalize("NFKC", strip_thinking(text).lstrip()[:_HEAD])
         budgets = (parse_budget(stated[0]) for stated in _STATED.finditer(head))

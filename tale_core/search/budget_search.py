@@ -34,12 +34,7 @@ Accept: TypeAlias = Callable[[Point, Point], bool]
 
 
 def feasible(reference: Point, candidate: Point) -> bool:
-    """Return whether the candidate costs fewer real tokens: Algorithm 2 of arXiv 2412.18547.
-
-    Args:
-        reference: The last accepted budget, or vanilla chain of thought.
-        candidate: A smaller budget whose answer is correct.
-    """
+    """Return whether the candidate costs fewer real tokens: Algorithm 2 of arXiv 2412.18547."""
     return candidate.tokens < reference.tokens
 
 
@@ -173,6 +168,7 @@ def _check(settings: SearchSettings, strategy: Strategy) -> None:
 
 def _searching(search: _Search, question_id: str) -> Flow[SearchTrace]:
     vanilla = yield from search.point(None)
+    # What was found before the calls ran out still counts.
     stopped: StopReason
     try:
         stopped = yield from _STRATEGIES[search.settings.method](search, vanilla)
@@ -216,10 +212,12 @@ class _Search:
 
     def point(self, budget: int | None) -> Flow[Point]:
         """Ask under a budget, once per search; a budget asked before costs nothing."""
+        # Bisection comes back to budgets it has seen; asking again would be paid for twice.
         if budget not in self.points:
             samples = self.settings.samples
             if len(self.probes) + samples > self.settings.max_calls:
                 raise _CallsSpentError
+            # All samples or none: a majority over fewer would be another measurement.
             for sample in range(samples):
                 self.probes += [(yield from self._probe(budget, sample))]
             self.points[budget] = Point.of(self.probes[-samples:])

@@ -112,11 +112,7 @@ def ideal_range(points: Iterable[Point]) -> BudgetRange | None:
 
 
 def cheapest_window(spent: Iterable[tuple[int, float]]) -> BudgetRange | None:
-    """Return the range of the third of all budgets, side by side, that costs the least in sum.
-
-    Args:
-        spent: Budgets that kept the answer, each with its real output tokens.
-    """
+    """Return the range of the third of all budgets, side by side, whose real output tokens are the least."""
     kept = sorted(spent)
     if not kept:
         return None
@@ -127,10 +123,6 @@ def cheapest_window(spent: Iterable[tuple[int, float]]) -> BudgetRange | None:
 
 
 def rebounds(points: Iterable[Point]) -> tuple[int, ...]:
-    """Return the budgets that cost more real tokens than the next larger one, smallest first.
-
-    Args:
-        points: What was measured of one question.
-    """
+    """Return the budgets that cost more real tokens than the next larger one, smallest first."""
     by_budget = sorted((point.budget, point.tokens) for point in points if point.budget)
     return tuple(small for (small, spent), (_, larger) in itertools.pairwise(by_budget) if spent > larger)

@@ -32,14 +32,7 @@ class Asking(Record):
     """Hard output cap of every answer; None leaves the model's own."""
 
     def call(self, question: str, strategy: Strategy, budget: int | None, sample: int) -> ModelCall:
-        """Return the call that asks a question under a budget.
-
-        Args:
-            question: The question, without prompt text.
-            strategy: The prompt strategy.
-            budget: Output tokens to ask for; None asks without a budget.
-            sample: Which of several independent answers it is to be.
-        """
+        """Return the call that asks a question under a budget; None asks without one."""
         framing = strategy.frame(question, budget, language=self.language)
         return ModelCall(
             role="reason",
@@ -53,11 +46,7 @@ class Asking(Record):
 
 
 def check_budgeted(strategy: Strategy) -> None:
-    """Check that a strategy carries a budget.
-
-    Raises:
-        InvalidValueError: It does not, so there is nothing to measure.
-    """
+    """Refuse a strategy that carries no budget: there is nothing to measure."""
     if not strategy.budgeted:
         raise InvalidValueError(
             f"strategy {strategy.name!r} carries no budget, so there is none to measure; use 'tale' or another "
@@ -66,15 +55,7 @@ def check_budgeted(strategy: Strategy) -> None:
 
 
 def probe(call: ModelCall, grade: Grade) -> Flow[Probe]:
-    """Make one call and grade its answer.
-
-    Args:
-        call: Asks the question.
-        grade: Grades the text of the answer.
-
-    Raises:
-        EmptyAnswerError: The model answered nothing, so that there is nothing to measure.
-    """
+    """Make one call and grade the text of its answer."""
     reply = yield call
     verdict = yield from graded(grade, answer_text(reply))
     usage = usage_of(call, reply)
@@ -105,12 +86,7 @@ def answer_text(reply: ModelReply) -> str:
 
 
 def graded(grade: Grade, text: str) -> Flow[Verdict]:
-    """Grade one answer, with the model calls that the grader needs, if any.
-
-    Args:
-        grade: A function of the text, or one that returns a flow.
-        text: The answer.
-    """
+    """Grade one answer, with the model calls that the grader needs, if any."""
     outcome = grade(text)
     if isinstance(outcome, Generator):
         return (yield from outcome)

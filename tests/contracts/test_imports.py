@@ -158,6 +158,12 @@ def test_an_import_of_a_moved_module_says_where_it_is_now(former: str, place: st
         importlib.import_module(former)
 
 
+@pytest.mark.parametrize("former", ["tale_langchain.testing", "tale_llamaindex.testing"])
+def test_an_import_of_the_former_fakes_names_those_of_the_framework(former: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"is gone: use .*(FakeListChatModel|MockLLM) instead"):
+        importlib.import_module(former)
+
+
 def test_a_module_that_never_was_is_not_found_in_the_ordinary_way() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'tale_core\.nothing'"):
         importlib.import_module("tale_core.nothing")

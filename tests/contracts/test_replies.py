@@ -15,7 +15,7 @@ from tale_core.models.client import ChatClient
 from tale_core.models.providers import forces_tool
 from tale_core.models.replies import concluded, read_ending, read_usage
 from tale_langchain._convert import to_reply
-from tale_llamaindex._answers import Gathering
+from tale_llamaindex._convert import Gathering
 
 PROMPT = "How much is 3 + 4?"
 WRITTEN = "The sum of three and four is seven, since four after three is seven."

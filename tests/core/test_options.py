@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from tale_core.errors import InvalidValueError
-from tale_core.method.method import current_options
+from tale_core.method.method import TaleMethod, current_options
 
 
 def test_present_names_pass_as_they_are():
@@ -19,6 +19,12 @@ def test_present_names_pass_as_they_are():
 def test_a_former_name_is_accepted_with_a_warning_that_says_the_new_one(former, present):
     with pytest.warns(DeprecationWarning, match=f"{former!r} is now called {present!r}"):
         assert current_options({former: "x"}, owner="TALERunnable") == {present: "x"}
+
+
+def test_the_warning_points_at_the_callers_own_line():
+    with pytest.warns(DeprecationWarning, match="now called") as told:
+        TaleMethod(profile=None, estimator=60)
+    assert [one.filename for one in told] == [__file__]
 
 
 def test_style_stays_another_name_of_strategy():

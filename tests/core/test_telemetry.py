@@ -80,7 +80,7 @@ class Backend:
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def sink(self, **options: Any) -> OpenTelemetrySink:
-        return OpenTelemetrySink(meter_provider=self.meters, tracer_provider=self.tracers, **options)
+        return OpenTelemetrySink(meter_provider=self.meters, **options)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
@@ -193,21 +193,6 @@ def test_without_a_span_the_metrics_tell_it_alone(backend: Backend) -> None:
     Ledger(sinks=[backend.sink()]).record_all(RECORDS)
     assert backend.spans == ()
     assert backend.points("tale.elasticity.events")
-
-
-def test_a_call_is_a_span_of_its_own_where_asked_for(backend: Backend) -> None:
-    with backend.tracers.get_tracer("app").start_as_current_span("request") as request:
-        Ledger(sinks=[backend.sink(call_spans=True)]).record_all(RECORDS)
-    estimate, reason, outer = backend.spans
-    assert [event.name for event in outer.events] == ["tale.budget", "tale.elasticity"]
-    assert (estimate.name, reason.name, reason.kind.name) == ("chat m-1", "chat m-1", "CLIENT")
-    assert reason.parent is not None
-    assert reason.parent.span_id == request.get_span_context().span_id
-    assert (reason.end_time or 0) - (reason.start_time or 0) == 2_000_000_000
-    attributes = dict(reason.attributes or {})
-    assert attributes["gen_ai.usage.output_tokens"] == 60
-    assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
-    assert (attributes["tale.role"], attributes["tale.budget.tokens"]) == ("reason", 40)
 
 
 def test_many_threads_report_everything_once(backend: Backend) -> None:
@@ -337,7 +322,7 @@ Ledger(sinks=[LoggingSink()]).record(ElasticityEvent(kind="collapse"))
 def test_neither_prompts_nor_answers_nor_keys_leave_the_process(
     backend: Backend, caplog: pytest.LogCaptureFixture, estimate: Any
 ) -> None:
-    ledger = Ledger(sinks=[backend.sink(call_spans=True), backend.sink(), LoggingSink()])
+    ledger = Ledger(sinks=[backend.sink(), LoggingSink()])
     model = ScriptedModel(estimate=estimate, reason=ANSWER)
     with (
         caplog.at_level(logging.DEBUG),

@@ -22,7 +22,7 @@ from tale_core.local import LocalServer, ServerSettings
 from tale_core.models.client import ChatClient
 from tale_core.types import ControlSetting, Message, ModelCall, ModelReply, Usage
 from tale_langchain._models import open_model
-from tale_llamaindex._models import open_llm
+from tale_llamaindex._setup import open_llm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

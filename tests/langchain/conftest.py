@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import pytest
 from langchain_core.messages import AIMessage
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core.testing import ScriptedModel
 from tale_langchain import TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 Ask: TypeAlias = Callable[..., Awaitable[AIMessage]]
 

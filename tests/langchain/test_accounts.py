@@ -15,12 +15,12 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import BudgetPolicy, ElasticityKind, Ledger, TruncatedAnswerError
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelCall, ModelReply, Usage
 from tale_langchain import TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 QUESTION = "How many eggs are in four dozen?"
 

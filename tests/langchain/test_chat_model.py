@@ -17,13 +17,13 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableBinding
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import BudgetPolicy, FixedEstimator, InvalidValueError, NotAChatModelError
 from tale_core.errors import BudgetOverrunError
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
 from tale_langchain import ChatTALE, TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,11 +8,11 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.rate_limiters import BaseRateLimiter
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import AdaptiveEstimator, BudgetPolicy, ZeroShotEstimator
 from tale_core.testing import ScriptedModel
 from tale_langchain import ChatTALE, TALECallbackHandler
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

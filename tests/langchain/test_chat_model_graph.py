@@ -10,11 +10,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply
 from tale_langchain import ChatTALE, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from tale_langchain import TALECallbackHandler

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import PrivateAttr
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core.testing import ScriptedModel
 from tale_langchain import ChatTALE, TALECallbackHandler
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from simulated_loop import SimulatedLoop

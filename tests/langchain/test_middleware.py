@@ -11,13 +11,13 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import BudgetPolicy, InvalidValueError, NotAChatModelError
 from tale_core.errors import BudgetOverrunError
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
 from tale_langchain import ChatTALE, TALECallbackHandler, TALEMiddleware
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

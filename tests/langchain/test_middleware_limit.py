@@ -11,13 +11,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import InvalidValueError
 from tale_core.errors import ServerError, TokenLimitExceededError
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply
 from tale_langchain import TALEMiddleware, TALERunnable, TokenLimitMiddleware
-from tale_langchain.testing import ScriptedChatModel
 
 both = pytest.mark.parametrize("asynchronous", [False, True])
 

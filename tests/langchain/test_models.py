@@ -14,6 +14,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda, RunnablePassthrough
 from pydantic import BaseModel
+from scripted_chat_model import ScriptedChatModel
 
 import tale_core.local
 from tale_core import (
@@ -26,7 +27,6 @@ from tale_core import (
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply, Usage
 from tale_langchain import TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 QUESTION = "How many eggs are in four dozen?"
 

@@ -10,6 +10,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import InvalidValueError
 from tale_core.errors import UnknownModelError
@@ -17,7 +18,6 @@ from tale_core.method.calibration import Calibration
 from tale_core.testing import ScriptedModel
 from tale_core.types import ModelReply
 from tale_langchain import ChatTALE, TALEMiddleware, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 QUESTION = "How many eggs are in four dozen?"
 MEASURED = Calibration(model="scripted", strategy="tale", budget=70)

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import (
     BudgetPolicy,
@@ -26,7 +27,6 @@ from tale_core import (
 )
 from tale_core.testing import ScriptedModel
 from tale_langchain import TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 QUESTION = "How many eggs are in four dozen?"
 FRAMED = f"{QUESTION}\n\nLet's think step by step and use less than 40 tokens:"

@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
+from scripted_chat_model import ScriptedChatModel
 
 from tale_core import BudgetOverrunError, BudgetPolicy, UnexpectedReplyError
 from tale_core.testing import ScriptedModel
 from tale_langchain import TALECallbackHandler, TALERunnable
-from tale_langchain.testing import ScriptedChatModel
 
 if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk

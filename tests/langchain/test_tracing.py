@@ -22,7 +22,7 @@ from tale_core import Ledger, OpenTelemetrySink
 from tale_langchain import ChatTALE, TALECallbackHandler, TALERunnable
 
 if TYPE_CHECKING:
-    from tale_langchain.testing import ScriptedChatModel
+    from scripted_chat_model import ScriptedChatModel
 
 Ask = Callable[..., Awaitable[AIMessage]]
 

@@ -8,10 +8,10 @@ from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.query_engine import TransformQueryEngine
 from llama_index_instrumentation import root_dispatcher
 from pydantic import PrivateAttr
+from scripted_llm import ScriptedLLM
 
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from tale_core import Message, ModelReply, UnexpectedReplyError, Usage
-from tale_llamaindex._answers import Gathering
-from tale_llamaindex._convert import to_messages, usage_of
+from tale_llamaindex._convert import Gathering, to_messages, usage_of
 
 
 def chat(content: Any = "36", **fields: Any) -> ChatResponse:

@@ -19,12 +19,12 @@ from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.query_engine import TransformQueryEngine
 from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation import get_dispatcher, root_dispatcher
+from scripted_llm import ScriptedLLM
 
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALELLM, TALEEventHandler, TALEQueryEngine, TALEQueryTransform
 from tale_llamaindex._tracking import asked_here
 from tale_llamaindex.query_engine import _carrying
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,6 +16,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import TransformQueryEngine
 from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from pydantic import BaseModel, Field
+from scripted_llm import ScriptedLLM
 
 from tale_core import Ledger, ModelReply, Usage
 from tale_core.testing import ScriptedModel
@@ -27,7 +28,6 @@ from tale_llamaindex import (
     TALEQueryTransform,
     TALEUsageEvent,
 )
-from tale_llamaindex.testing import ScriptedLLM
 
 QUESTION = "How old is Ann?"
 ANSWER_TOKENS = 16

@@ -11,11 +11,11 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import MockLLM
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
+from scripted_llm import ScriptedLLM
 
 from tale_core import InvalidValueError
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEHierarchicalSynthesizer, TALEQueryEngine
-from tale_llamaindex.testing import ScriptedLLM
 
 QUESTION = "How old is Ann?"
 PASSAGES = [

@@ -19,6 +19,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
+from scripted_llm import ScriptedLLM
 
 from tale_core import (
     BudgetOverrunError,
@@ -32,7 +33,6 @@ from tale_core import (
 )
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALELLM, TALECallbackHandler, TALEEventHandler, TALEPlainLLM, TALEQueryTransform
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

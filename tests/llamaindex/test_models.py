@@ -16,8 +16,7 @@ from tale_core import (
     UnknownModelError,
 )
 from tale_llamaindex import TALEQueryTransform
-from tale_llamaindex._models import name_of, open_llm
-from tale_llamaindex._setup import Setup
+from tale_llamaindex._setup import Setup, name_of, open_llm
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer

@@ -8,6 +8,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import MockLLM
 from llama_index.core.response_synthesizers import get_response_synthesizer
+from scripted_llm import ScriptedLLM
 
 from tale_core import BudgetPolicy, InvalidValueError
 from tale_core.testing import ScriptedModel
@@ -20,7 +21,6 @@ from tale_llamaindex import (
     TALEQueryTransform,
     TALESynthesizer,
 )
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +61,11 @@ def test_an_unknown_option_is_shown_with_those_that_are_known(make: Callable[...
 
 def test_former_names_are_understood(make: Callable[..., Any]) -> None:
     assert "strategy='essential'" in repr(make(style="essential", estimator=40))
-    with pytest.warns(DeprecationWarning, match="'profile' is now called 'calibration'"):
+    with pytest.warns(DeprecationWarning, match="'profile' is now called 'calibration'") as profile:
         make(profile=None)
-    with pytest.warns(DeprecationWarning, match="'knobs' is now called 'reasoning_control'"):
+    with pytest.warns(DeprecationWarning, match="'knobs' is now called 'reasoning_control'") as knobs:
         make(knobs="prompt")
+    assert {one.filename for one in [*profile, *knobs]} == {__file__}  # the line to change
 
 
 @pytest.mark.parametrize("control", ["native", "vllm"])

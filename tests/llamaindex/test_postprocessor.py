@@ -13,11 +13,11 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
+from scripted_llm import ScriptedLLM
 
 from tale_core import InvalidValueError
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALENodePostprocessor
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex

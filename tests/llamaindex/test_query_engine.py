@@ -16,11 +16,11 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine
 from llama_index.core.tools import QueryEngineTool
 from pydantic import Field
+from scripted_llm import ScriptedLLM
 
 from tale_core import BudgetPolicy, InvalidValueError
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryEngine, TALEQueryTransform, TALESynthesizer
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from simulated_loop import SimulatedLoop

@@ -11,6 +11,7 @@ from llama_index.core import QueryBundle, VectorStoreIndex
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import MultiStepQueryEngine, TransformQueryEngine
+from scripted_llm import ScriptedLLM
 
 from tale_core import (
     BudgetPolicy,
@@ -24,7 +25,6 @@ from tale_core import (
 from tale_core.models.reasoning_controls import THINKING_HEADROOM
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALEEventHandler, TALEQueryTransform
-from tale_llamaindex.testing import ScriptedLLM
 
 if TYPE_CHECKING:
     from simulated_loop import SimulatedLoop

@@ -12,7 +12,7 @@ from llama_index.llms.openai_like import OpenAILike
 
 from tale_core import ZeroShotEstimator
 from tale_llamaindex import TALELLM, TALEEventHandler, TALEQueryEngine, TALEQueryTransform
-from tale_llamaindex._models import open_llm
+from tale_llamaindex._setup import open_llm
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM

@@ -14,11 +14,11 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel
+from scripted_llm import ScriptedLLM
 
 from tale_core import BudgetOverrunError, BudgetPolicy, InvalidValueError
 from tale_core.testing import ScriptedModel
 from tale_llamaindex import TALELLM, TALEEventHandler, TALEQueryTransform, TALESynthesizer
-from tale_llamaindex.testing import ScriptedLLM
 
 QUESTION = "How old is Ann?"
 ANSWER = "word " * 20

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tale_core.estimators.adaptive import OnlineRegression
 from tale_core.estimators.features import FEATURES
-from tale_core.estimators.online import OnlineRegression
 
 WIDTH = len(FEATURES)
 

@@ -10,8 +10,9 @@ QUESTION = "How much is 3 + 4?"
 
 
 def test_the_langchain_runnable_sends_the_plain_question_and_nothing_else() -> None:
+    from scripted_chat_model import ScriptedChatModel
+
     from tale_langchain import TALECallbackHandler, TALERunnable
-    from tale_langchain.testing import ScriptedChatModel
 
     model = ScriptedChatModel(ScriptedModel("3 + 4 = 7"))
     handler = TALECallbackHandler()
