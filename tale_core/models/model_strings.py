@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from tale_core.errors import InvalidValueError, UnknownModelError, safe_words
+from tale_core.errors import InvalidValueError, UnknownModelError
 from tale_core.types import Record
 
 if TYPE_CHECKING:
@@ -156,3 +157,31 @@ def shown_address(address: str) -> str:
 def _shown(arguments: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
     for name, value in arguments:
         yield name, shown_address(value) if name in {"address", "base_url"} and value else value
+
+
+_MOST_WORDS = 500
+# Keys as providers write them, whatever follows a name like "key" or "Bearer", and passwords in addresses.
+_SECRET = re.compile(
+    r"""\b(?:sk|pk|rk|hf|gsk|xai|AIza|ghp|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}"""
+    r"""|(?<=Bearer\s)\s*[^\s"',;]+"""
+    r"""|(?<=://)[^\s/@"']+(?=@)"""
+    r"""|(?:(?<=key)|(?<=token)|(?<=secret)|(?<=password)|(?<=passwd))(?:["']?\s*[:=]\s*["']?|\sprovided:\s*)[^\s"',;&]+""",
+    re.IGNORECASE,
+)
+
+
+def safe_words(error: BaseException) -> str:
+    """Return the class and the message of an error as they may be kept: short, and without keys.
+
+    Servers repeat in their errors what they were sent, keys and prompts included.
+
+    Args:
+        error: The error.
+    """
+    words = str(error).encode("utf-8", "backslashreplace").decode()
+    for name in ("OPENAI_API_KEY", "TALE_API_KEY"):
+        if os.environ.get(name):
+            words = words.replace(os.environ[name], "[hidden]")
+    words = _SECRET.sub("[hidden]", words[: 4 * _MOST_WORDS])
+    short = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}[...]"
+    return f"{type(error).__name__}: {short}"

@@ -18,9 +18,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tale_core import __version__
-from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError, safe_words
+from tale_core.errors import DataError, InvalidValueError, SpendingLimitError, StoreError
 from tale_core.estimators import RegressionEstimator
 from tale_core.models.client import ChatClient
+from tale_core.models.model_strings import safe_words
 from tale_core.types import Record, Usage
 from tale_lab.bench.benchmark import bench_jobs
 from tale_lab.bench.report import Plan, list_price

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from tale_core.errors import EngineError, StoreError, safe_words
+from tale_core.errors import EngineError, StoreError
 from tale_core.flows import observed
+from tale_core.models.model_strings import safe_words
 from tale_core.search.budget_search import SearchTrace
 from tale_core.types import Flow, ModelCall, ModelReply, Record, T
 from tale_lab.results.database import Database

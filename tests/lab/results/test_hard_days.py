@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tale_core.errors import safe_words
 from tale_core.files import replace_file
+from tale_core.models.model_strings import safe_words
 from tale_core.types import Message, ModelCall, ModelReply
 from tale_lab.results.store import Store
 
