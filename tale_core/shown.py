@@ -1,7 +1,7 @@
 """Text that came from outside, made safe to show on a terminal.
 
-Answers, models' names, servers' errors and data are written by others. A terminal obeys what stands in them:
-an escape sequence fills the clipboard, clears the screen or hides text; a bidirectional override reverses it.
+Answers, models' names, servers' errors and data are written by others. A terminal obeys what is in them: an
+escape sequence fills the clipboard, clears the screen or hides text; a bidirectional override turns it round.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _MOST_MEMBERS = 64
 _MOST_SCHEMA = 4_000_000
 _MOST_ARRAY = 100_000
 """Bytes of one array; those of a regression have one value for each feature."""
-# skops trusts all of scikit-learn, where a file can ask for gigabytes: this is what a regression is made of.
+# skops trusts all of scikit-learn, where a small file can ask for gigabytes: this is what a regression needs.
 _LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArrayNode", "ObjectNode"}
 _TYPES = {
     *(("builtins", name) for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType")),

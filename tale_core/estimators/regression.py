@@ -210,7 +210,8 @@ class RegressionEstimator:
             loaded._take(facts, pipeline)
         except Exception as exc:  # arrays of other shapes, and whatever else scikit-learn meets in them
             raise InvalidValueError(
-                f"{name} holds a regression that cannot predict ({type(exc).__name__}); fit it with `tale fit`"
+                f"{name} holds a regression that cannot predict ({type(exc).__name__}); fit again with "
+                "`tale fit`"
             ) from exc
         return loaded
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tale_core.files import replace_file
+from tale_core.shown import printable
 from tale_lab.bench.report import report_of, to_json, to_markdown, write_page
 from tale_lab.bench.report.assembly import check_published, published_cells
 from tale_lab.bench.report.wording import (
@@ -99,7 +100,7 @@ def show_report(views: Sequence[View], wanted: Wanted, *, facts: dict[str, Any] 
     else:
         _print(reported)
     if wanted.markdown is not None:
-        replace_file(wanted.markdown, to_markdown(reported).encode())
+        replace_file(wanted.markdown, printable(to_markdown(reported)).encode())
     if wanted.html is not None:
         write_page(wanted.html, reported)
     written = ", ".join(str(path) for path in (wanted.markdown, wanted.html) if path is not None)

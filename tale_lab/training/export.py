@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from tale_core import __version__
 from tale_core.errors import DataError, InvalidValueError
+from tale_core.files import replace_file
 from tale_core.prompts.strategies import get_strategy
 from tale_core.types import Record
 from tale_lab.curves.elasticity import Measurement
@@ -310,15 +311,15 @@ def _write(
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "README.md").write_text(card(facts, examples), encoding="utf-8")
+        replace_file(folder / "README.md", card(facts, examples).encode())
         texts = {f"{side}.jsonl": as_jsonl(found) for side, found in lines.items()}
         for name, text in {**texts, HELD_OUT: as_jsonl(held_out)}.items():
             if text:
-                (folder / name).write_text(text, encoding="utf-8")
+                replace_file(folder / name, text.encode())
             else:
                 (folder / name).unlink(missing_ok=True)  # of an earlier export
         # Last: a folder without it is no export, so a write that was cut short is not trained on.
-        (folder / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        replace_file(folder / FACTS, (facts.model_dump_json(indent=2) + "\n").encode())
     except OSError as exc:
         raise InvalidValueError(f"cannot write to {str(folder)!r}: {exc.strerror}") from exc
 
