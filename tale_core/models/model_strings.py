@@ -66,8 +66,12 @@ class ModelString(Record):
             return cls(kind="openai", name=name, address=url.rstrip("/"))
         if kind in {"http", "https"}:
             address, _, name = text.strip().partition("#")
-            parts = urlsplit(address)
-            if parts.hostname:
+            try:
+                parts = urlsplit(address)
+                named = parts.hostname and parts.port != 0  # reading the port refuses what is no number
+            except ValueError:  # "http://[", ":abc": none of the forms either
+                named = False
+            if named:
                 path = parts.path.rstrip("/") or "/v1"
                 return cls(kind="server", name=name or None, address=parts._replace(path=path).geturl())
         raise UnknownModelError(f"no model can be opened for {text!r}; allowed: {', '.join(FORMS)}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tale_core import (
     BudgetPolicy,
@@ -122,3 +126,27 @@ def test_a_method_reads_a_calibration_from_its_path_and_checks_the_model(tmp_pat
     assert (method.strategy.name, method.estimator.name) == ("steps", "fixed")
     with pytest.raises(InvalidValueError, match="measured on 'm', not on 'n'"):
         TaleMethod(calibration=str(path), model_name="n")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(Calibration.model_fields)), JSON_VALUES), st.booleans(), st.data()
+)
+def test_every_file_is_a_calibration_or_is_refused_with_words(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, object], whole: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    text = json.dumps({"model": "m", "strategy": "tale"} | fields) if whole else json.dumps(fields)
+    cut = data.draw(st.integers(0, len(text)) | st.just(len(text)))
+    path.write_text(text[:cut])
+    with suppress(InvalidValueError):
+        found = Calibration.load(path)
+        assert found.budget is None or found.budget >= 1
+        found.save(path)
+        assert Calibration.load(path) == found
