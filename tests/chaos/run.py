@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import random
@@ -51,7 +52,7 @@ COMMANDS: dict[str, list[str]] = {
     "bench": ["bench", "data.jsonl", "--methods", "vanilla,tale,tale:tale@25", "--out", _RESULTS],
     "search": ["search", "data.jsonl", "--out", _RESULTS],
     "tune": [
-        *("tune", "data.jsonl", "--strategies", "tale,concise", "--budgets", "25,100", "--multipliers", "1"),
+        *("tune", "data.jsonl", "--strategies", "tale,words", "--budgets", "25,100", "--multipliers", "1"),
         *("--out", "calibration.json", "--results", _RESULTS),
     ],
     "elasticity": ["elasticity", "data.jsonl", "--budgets", "10,25,100", "--out", _RESULTS],
@@ -159,8 +160,9 @@ def command_cell(command: str, mode: str, questions: int, expected: dict[str, An
         before = folder.rows()
         server.healthy = True
         for _ in range(RESUMES):
-            if folder.run() == 0 and not differences(expected, folder.verdicts()):
+            if status == 0 and not differences(expected, folder.verdicts()):
                 break
+            status = folder.run()
         if not server.faults:
             return "no call met the fault"
         return "; ".join(filter(None, [differences(expected, folder.verdicts()), lost(before, folder.rows())]))
@@ -267,13 +269,14 @@ def _llamaindex(address: str, ledger: Ledger, stack: ExitStack) -> dict[str, Cal
     }
 
 
-def reference(command: list[str], questions: int) -> tuple[dict[str, Any], int]:
+@functools.cache
+def reference(command: str, questions: int) -> tuple[dict[str, Any], int]:
     """Return the verdicts of a run in which nothing goes wrong, and how many answers it took."""
     with closing(ChaosServer()) as server:
-        folder = Folder(command, server, questions)
+        folder = Folder(COMMANDS[command], server, questions)
         status = folder.run()
         verdicts = folder.verdicts()
-        assert status == 0, f"{' '.join(command)} ended with {status} on a well server: {folder.said()}"
+        assert status == 0, f"{command} ended with {status} on a well server: {folder.said()}"
         assert verdicts
         return verdicts, server.answered
 
@@ -286,10 +289,10 @@ def judge(
     modes = list(modes)
     for command in commands:
         if command in KILLED:
-            expected, calls = reference(COMMANDS["search" if command == "kill-ray" else command[5:]], questions)
+            expected, calls = reference("search" if command == "kill-ray" else command[5:], questions)
             cells[f"{kills} kills", command] = kill_cell(command, kills, questions, expected, calls)
             continue
-        expected = reference(COMMANDS[command], questions)[0] if command in COMMANDS else {}
+        expected = reference(command, questions)[0] if command in COMMANDS else {}
         for mode in modes:
             began = time.perf_counter()
             if command in ADAPTERS:
