@@ -42,6 +42,10 @@ RESUMES = 3
 """How often a command is repeated on the well server until nothing is missing."""
 PATIENCE = 180.0
 """Seconds for one command; a hang is no verdict."""
+MOST_TOKENS = 10**6
+"""More output tokens than this no answer here has."""
+UNMET = "no call met the fault"
+"""Too few questions: the cell shows nothing, and does not hold."""
 QUICK_MODES = ("http-500", "reset-after", "truncated-json", "redirect")
 QUICK_COMMANDS = ("elasticity", "langchain")
 RAY_WORKERS = 2
@@ -164,8 +168,17 @@ def command_cell(command: str, mode: str, questions: int, expected: dict[str, An
                 break
             status = folder.run()
         if not server.faults:
-            return "no call met the fault"
-        return "; ".join(filter(None, [differences(expected, folder.verdicts()), lost(before, folder.rows())]))
+            return UNMET
+        rows = folder.rows()
+        wrong = [differences(expected, folder.verdicts()), lost(before, rows), impossible(rows)]
+        return "; ".join(filter(None, wrong))
+
+
+def impossible(rows: dict[str, str]) -> str:
+    """Return in words how many stored answers claim a usage that no model has."""
+    usages = [json.loads(row)["usage"] for key, row in rows.items() if key.startswith("call ")]
+    claims = sum(not 0 <= one["output_tokens"] < MOST_TOKENS for one in usages)
+    return f"{claims} impossible usages stored" if claims else ""
 
 
 def kill_cell(command: str, kills: int, questions: int, expected: dict[str, Any], calls: int) -> str:
@@ -219,9 +232,9 @@ def adapter_cell(adapter: str, mode: str, questions: int, share: float) -> str:
                     what = "an error" if NOISE in told else f"{'half an' if told.strip() else 'no'} answer"
                     wrong.append(f"{way}: {what} taken for an answer")
         if not server.faults:
-            wrong.append("no call met the fault")
+            return UNMET
         used = ledger.totals().output_tokens
-        if not 0 <= used < 10**6:
+        if not 0 <= used < MOST_TOKENS:
             wrong.append(f"{'more than 10^6' if used > 0 else 'less than 0'} tokens counted")
         counted = {one: wrong.count(one) for one in wrong}
         return "; ".join(f"{one} ({count}x)" for one, count in counted.items())
@@ -309,7 +322,7 @@ def table(cells: dict[tuple[str, str], str]) -> str:
     commands = list(dict.fromkeys(command for _, command in cells))
     rows = ["| fault | " + " | ".join(commands) + " |", "|---" * (len(commands) + 1) + "|"]
     for mode in dict.fromkeys(mode for mode, _ in cells):
-        marks = {None: "", "": "ok"}
+        marks = {None: "", "": "ok", UNMET: "not met"}
         found = [marks.get(cells.get((mode, command)), "**differs**") for command in commands]
         rows.append(f"| {mode} | " + " | ".join(found) + " |")
     wrong = [f"- {command} x {mode}: {what}" for (mode, command), what in cells.items() if what]
