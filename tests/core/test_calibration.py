@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tale_core import (
     BudgetPolicy,
@@ -186,3 +189,27 @@ def test_an_estimator_elsewhere_is_copied_beside_the_calibration(tmp_path: Path)
     assert copied is not None
     assert Path(copied).parent == folder
     assert Path(copied).read_bytes() == b"fitted"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(Calibration.model_fields)), JSON_VALUES), st.booleans(), st.data()
+)
+def test_every_file_is_a_calibration_or_is_refused_with_words(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, object], whole: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    text = json.dumps({"model": "m", "strategy": "tale"} | fields) if whole else json.dumps(fields)
+    cut = data.draw(st.integers(0, len(text)) | st.just(len(text)))
+    path.write_text(text[:cut])
+    with suppress(InvalidValueError):
+        found = Calibration.load(path)
+        assert found.budget is None or found.budget >= 1
+        found.save(path)
+        assert Calibration.load(path) == found

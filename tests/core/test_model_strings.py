@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tale_core.errors import InvalidValueError, UnknownModelError
 from tale_core.models.model_strings import ModelString, resolve_model
@@ -37,13 +41,25 @@ def test_a_model_string_is_read(text: str, kind: str, name: str | None, address:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gpt-4o-mini", "local:", "openai:", "openai", "anthropic:claude", "http://", "ftp://host/v1"]
+    "text",
+    [
+        *("", "gpt-4o-mini", "local:", "openai:", "openai", "anthropic:claude", "http://", "ftp://host/v1"),
+        *("http://[", "http://host:abc/v1", "http://host:99999/v1", "http://[::1/v1"),
+    ],
 )
 def test_any_other_string_is_shown_with_the_allowed_forms(text: str) -> None:
     with pytest.raises(
-        UnknownModelError, match=rf"for '{text}'; allowed: local, local:NAME, openai:NAME, http"
+        UnknownModelError,
+        match=rf"for '{re.escape(text)}'(: .*)?; allowed: local, local:NAME, openai:NAME, http",
     ):
         ModelString.read(text)
+
+
+@given(st.text() | st.text(st.sampled_from("htps:/locan@[]#.?01%\\ ")).map("http://{}".format))
+def test_every_string_names_a_model_or_is_refused_with_the_forms(text: str) -> None:
+    with suppress(UnknownModelError):
+        found = ModelString.read(text)
+        assert (found.address is None) == (found.kind == "local")
 
 
 def test_openai_without_a_key_says_which_variable_holds_it() -> None:

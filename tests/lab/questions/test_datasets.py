@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import types
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tale_core import DataError, MissingExtraError
 from tale_lab.questions.datasets import ANSWER_FORMAT, Question, check_disjoint, load_dataset
@@ -264,3 +267,24 @@ def test_questions_in_two_slices_are_refused(five: str) -> None:
         DataError, match=r"1 questions are both in tune .* and in test .*, the first: '1 \+ 1\?'"
     ):
         check_disjoint(tune=load_dataset(f"{five}[:2]"), test=load_dataset(f"{five}[1:]"))
+
+
+ROWS = st.lists(
+    st.sampled_from(
+        ['{"question": "1 + 1?", "answer": "2"}', '{"question":', '"answer"', "\\ud800", "\n", ",", '"']
+    )
+    | st.text(max_size=8),
+    max_size=8,
+)
+
+
+@given(ROWS.map("".join) | st.text(), st.sampled_from(["any.jsonl", "any.csv"]))
+def test_every_file_holds_questions_or_is_refused_with_words(
+    tmp_path_factory: pytest.TempPathFactory, text: str, name: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    head = b"question,answer\n" if name.endswith("csv") else b""
+    path.write_bytes(head + text.encode(errors="surrogatepass"))
+    with suppress(DataError):
+        for question in load_dataset(str(path)).questions:
+            question.question.encode()  # can be sent
