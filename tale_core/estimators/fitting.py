@@ -49,23 +49,25 @@ _MOST_SCHEMA = 4_000_000
 _MOST_ARRAY = 100_000
 """Bytes of one array; those of a regression have one value for each feature."""
 # skops trusts all of scikit-learn, where a small file can ask for gigabytes: this is what a regression needs.
-# A transformer holds a function only through a loader that is not among these.
 _LOADERS = {
-    *("DictNode", "ListNode", "TupleNode", "JsonNode", "TypeNode", "NdArrayNode", "ObjectNode", "SliceNode"),
+    "DictNode",
+    "ListNode",
+    "TupleNode",
+    "JsonNode",
+    "TypeNode",
+    "SliceNode",
+    "NdArrayNode",
+    "ObjectNode",
 }
+_STEPS = (VarianceThreshold, StandardScaler, QuantileRegressor, ColumnTransformer, FunctionTransformer)
+"""The last two, which pass columns on, are in files of earlier versions."""
 _TYPES = {
     *(
         ("builtins", name)
         for name in ("dict", "list", "tuple", "str", "int", "float", "bool", "NoneType", "slice")
     ),
     *(("numpy", name) for name in ("ndarray", "float64", "int64")),
-    *(
-        (kind.__module__, kind.__name__)
-        for kind in (
-            *(Pipeline, VarianceThreshold, StandardScaler, QuantileRegressor),
-            *(ColumnTransformer, FunctionTransformer),  # in files of the first releases
-        )
-    ),
+    *((kind.__module__, kind.__name__) for kind in (Pipeline, *_STEPS)),
 }
 
 
@@ -223,8 +225,10 @@ def load_pipeline(content: bytes, name: str) -> tuple[Pipeline, str]:
     if not isinstance(loaded, dict) or loaded.get("format") != _MARK:
         raise InvalidValueError(f"{name} is a skops file, but no budget regression; make one with `tale fit`")
     pipeline, facts = loaded.get("pipeline"), loaded.get("facts")
-    steps = [type(step) for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else []
-    if steps != [VarianceThreshold, StandardScaler, QuantileRegressor] or not isinstance(facts, str):
+    steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [None]
+    # With several jobs, predicting would start processes.
+    harmless = all(isinstance(step, _STEPS) and getattr(step, "n_jobs", None) is None for step in steps)
+    if not harmless or not isinstance(facts, str):
         raise InvalidValueError(
             f"{name} holds something else than a budget regression; make one with `tale fit`"
         )
