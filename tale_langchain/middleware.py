@@ -71,7 +71,8 @@ class TALEMiddleware(AgentMiddleware[TALEState, Any, Any]):
     control; the messages in the agent's state stay as the user wrote them. Budget and spending are in the
     private state key ``tale_turn``, the accounts in ``response_metadata["tale"]`` of each answer and in the
     custom events that a `TALECallbackHandler` records, all calls of a turn under one question id. The estimator
-    appears in no stream.
+    appears in no stream. Before Python 3.11, LangGraph hands callbacks to no asynchronous node: under
+    ``ainvoke`` and ``astream`` the accounts are in the answers then, and no handler hears of them.
 
     Args:
         model: The agent's model, or a string as `TALERunnable` takes it; it estimates in a step of its own,

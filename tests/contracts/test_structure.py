@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 MOST = {
-    "lines of the packages": 25_000,
+    "lines of the packages": 26_900,
     "core modules loaded by `import tale_langchain`": 20,
     "core lines loaded by `import tale_langchain`": 3_000,
     "core modules loaded by `from tale_langchain import TALERunnable`": 20,
     "core lines loaded by `from tale_langchain import TALERunnable`": 3_000,
 }
 """The most that there may be of each. A limit is raised only with a reason in the commit message."""
-NOT_YET = {"lines of the packages"}
+NOT_YET: set[str] = set()
 """Those that are above their limit at 42528ed; each goes from here once it is not."""
 NOT_FOR_HELP = {"plotly", "matplotlib", "sklearn", "scipy", "openai"}
 """What ``tale --help`` does not load."""

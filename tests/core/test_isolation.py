@@ -30,6 +30,6 @@ def test_a_test_on_loopback_cannot_leave_this_machine(loopback: str) -> None:
 @pytest.mark.model
 def test_the_small_model_answers_on_this_machine(small_model) -> None:  # type: ignore[no-untyped-def]
     connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=60)
-    connection.request("GET", "/v1/models")
+    connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {small_model.api_key}"})
     assert small_model.model in connection.getresponse().read().decode()
     connection.close()

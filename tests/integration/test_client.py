@@ -488,7 +488,8 @@ def test_many_open_streams_do_not_shut_others_out(small_model: LocalServer, smal
         assert answering.acquire(timeout=240)
         connection = http.client.HTTPConnection("127.0.0.1", small_model.port, timeout=240)
         try:
-            connection.request("GET", "/v1/models")
+            key = {"Authorization": f"Bearer {small_model.api_key}"}
+            connection.request("GET", "/v1/models", headers=key)
             assert connection.getresponse().status == http.HTTPStatus.OK
             assert not any(one.done() for one in reading), "no stream had to end first"
         finally:

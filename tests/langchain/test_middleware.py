@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +54,11 @@ async def run(agent: Any, given: str = QUESTION, config: Any = None, *, asynchro
 
 
 both = pytest.mark.parametrize("asynchronous", [False, True])
+# Before Python 3.11 a task takes no context: LangGraph's asynchronous nodes see neither callbacks nor writers.
+needs_contexts = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="before Python 3.11 asynchronous agents have no callbacks in middleware"
+)
+heard_both = pytest.mark.parametrize("asynchronous", [False, pytest.param(True, marks=needs_contexts)])
 # The model is known beforehand, or only when it is called.
 known_or_not = pytest.mark.parametrize(
     "given", [lambda model: (model,), lambda model: ()], ids=["known", "not"]
@@ -86,7 +92,7 @@ async def test_the_state_keeps_the_users_words_and_says_nothing_of_the_turn(
     assert set(state) == {"messages"}
 
 
-@both
+@heard_both
 @known_or_not
 async def test_the_accounts_are_exact(
     model: ScriptedChatModel,
@@ -159,7 +165,7 @@ async def test_the_calls_of_a_turn_may_share_its_budget(asynchronous: bool) -> N
     assert budgets == [QUESTION + SUFFIX.format(left) for left in (100, 70, 20)]
 
 
-@both
+@heard_both
 async def test_no_stream_shows_a_word_of_the_estimator(model: ScriptedChatModel, asynchronous: bool) -> None:
     agent = create_agent(model, [dozen], middleware=[TALEMiddleware(model)])
     given: Any = {"messages": [HumanMessage(QUESTION)]}
@@ -178,6 +184,7 @@ async def test_no_stream_shows_a_word_of_the_estimator(model: ScriptedChatModel,
     assert events.count("tale_usage") == 3
 
 
+@needs_contexts
 async def test_neither_do_the_events_of_a_run(model: ScriptedChatModel) -> None:
     agent = create_agent(model, [dozen], middleware=[TALEMiddleware(model)])
     given: Any = {"messages": [HumanMessage(QUESTION)]}
@@ -216,7 +223,7 @@ async def test_retried_calls_do_not_estimate_again(outermost: str) -> None:
     assert model.sent[-1].text == QUESTION + SUFFIX.format(40)
 
 
-@both
+@heard_both
 async def test_the_policy_asks_again(handler: TALECallbackHandler, asynchronous: bool) -> None:
     model = ScriptedChatModel(ScriptedModel(ANSWER, ANSWER))
     middleware = TALEMiddleware(estimator=7, policy=BudgetPolicy(on_overrun="retry"))

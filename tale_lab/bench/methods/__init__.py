@@ -22,6 +22,10 @@ for _level in (EffortNone, EffortLow, EffortMedium, EffortHigh):
 __all__ = [
     "Concise",
     "Conditions",
+    "EffortHigh",
+    "EffortLow",
+    "EffortMedium",
+    "EffortNone",
     "Method",
     "Said",
     "SelfConsistency",
