@@ -46,7 +46,7 @@ _NUMBER = re.compile(
     (?<!\^)(?<!\^\{{)
     (?P<sign>(?<![\d\w)\]}}])[-−–]{_S}\$?{_S} | \b(?:negative|minus)[ ] )?
     (?:
-        (?P<mixed>\d+{_S})?\\[dt]?frac{_S}\{{{_S}(?P<minus>[-−])?{_S}(?P<top>\d+){_S}\}}{_S}\{{{_S}(?P<bottom>\d+){_S}\}}
+        (?:(?P<mixed>\d+){_S})?\\[dt]?frac{_S}\{{{_S}(?P<minus>[-−])?{_S}(?P<top>\d+){_S}\}}{_S}\{{{_S}(?P<bottom>\d+){_S}\}}
       | (?P<whole>\d+)[^\S\r\n]{{1,3}}(?P<over>\d+){_S}[/⁄]{_S}(?P<under>\d+)(?![\d/])
       | (?P<base>\d+)(?:{_S}\^{_S}\{{?{_S}|\*\*)(?P<power>[-−]?\d{{1,3}})(?!\d){_S}\}}?
       | (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d{{1,2}})(?!\d)

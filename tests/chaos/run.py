@@ -176,8 +176,8 @@ def command_cell(command: str, mode: str, questions: int, expected: dict[str, An
 
 def impossible(rows: dict[str, str]) -> str:
     """Return in words how many stored answers claim a usage that no model has."""
-    usages = [json.loads(row)["usage"] for key, row in rows.items() if key.startswith("call ")]
-    claims = sum(not 0 <= one["output_tokens"] < MOST_TOKENS for one in usages)
+    usages = [json.loads(row).get("usage") for key, row in rows.items() if key.startswith("call ")]
+    claims = sum(not 0 <= one["output_tokens"] < MOST_TOKENS for one in usages if one)
     return f"{claims} impossible usages stored" if claims else ""
 
 

@@ -35,6 +35,7 @@ def ends_like(text: str, question: Question) -> bool:
         (r"\boxed{1{,}234}", 1234),
         (r"\boxed{\frac{3}{4}}", Fraction(3, 4)),
         (r"\boxed{x = \dfrac{1}{2}} of 9", Fraction(1, 2)),
+        ("2\x1c\\frac13", Fraction(7, 3)),  # a space to a pattern, and none to int()
         ("#### 72", 72),
         ("<answer>5</answer> 9", 5),
         ("$18.00", 18),
