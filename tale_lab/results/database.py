@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ SCHEMA_VERSION = 2
 
 _APPLICATION_ID = 0x54414C45  # "TALE", in the file's header
 _BUSY_SECONDS = 30.0
+_RETRY_SECONDS = 0.02
 _PAGE_ROWS = 500
 
 # Rows stand in the order in which they came, and their keys in an index of their own. A table that is itself
@@ -187,11 +189,24 @@ class Database:
         self._db.execute(f"PRAGMA {_CACHE}")
         if not read_only:
             for setting in _SETTINGS:
-                self._db.execute(f"PRAGMA {setting}")
+                self._set(setting)
         if not tables:
             self._create()
         if not read_only:
             self._db.execute(_LEASES)
+
+    def _set(self, setting: str) -> None:
+        """Make a setting, waiting for others: SQLite fails at once where two switch to the same journal."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute(f"PRAGMA {setting}")
+            except sqlite3.OperationalError as exc:  # noqa: PERF203  # tried again
+                if "locked" not in str(exc) or time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _create(self) -> None:
         with self.transaction():
