@@ -23,8 +23,8 @@ Levels: TypeAlias = dict[int, tuple[Exemplar, ...]]
 class Candidate(StrategyMethod):
     """A method in a race. It asks through the very calibration that is saved when it wins."""
 
-    name: ClassVar = "candidate"
-    source: ClassVar = "this project: tale tune"
+    name: ClassVar[str] = "candidate"
+    source: ClassVar[str] = "this project: tale tune"
 
     strategy: str
     """Name of a registered prompt strategy."""

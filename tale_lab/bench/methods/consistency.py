@@ -35,8 +35,8 @@ class SelfConsistency(Method):
     the answer that came first wins.
     """
 
-    name: ClassVar = "self-consistency"
-    source: ClassVar = (
+    name: ClassVar[str] = "self-consistency"
+    source: ClassVar[str] = (
         "Wang et al., arXiv 2203.11171 (temperature 0.7, at most 40 answers); at equal spend as in Wang et "
         "al., arXiv 2406.06461"
     )

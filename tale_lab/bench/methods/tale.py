@@ -96,18 +96,18 @@ def _estimator_facts(estimator: Estimator) -> Any:
 class Direct(StrategyMethod):
     """The answer without reasoning: the lower bound on tokens."""
 
-    name: ClassVar = "direct"
-    source: ClassVar = f"{_PAPER}; prompt as published"
-    options: ClassVar = {"strategy": "direct"}
+    name: ClassVar[str] = "direct"
+    source: ClassVar[str] = f"{_PAPER}; prompt as published"
+    options: ClassVar[str] = {"strategy": "direct"}
 
 
 @register_method
 class Vanilla(StrategyMethod):
     """Chain of thought without a budget: the baseline."""
 
-    name: ClassVar = "vanilla"
-    source: ClassVar = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
-    options: ClassVar = {"strategy": "vanilla"}
+    name: ClassVar[str] = "vanilla"
+    source: ClassVar[str] = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
+    options: ClassVar[str] = {"strategy": "vanilla"}
 
 
 @register_method
@@ -119,8 +119,8 @@ class TaleAsPublished(StrategyMethod):
     ``tale:internalised`` a strategy that carries none: the plain question, for a model that was trained.
     """
 
-    name: ClassVar = "tale"
-    source: ClassVar = f"{_PAPER}; both prompts as published"
+    name: ClassVar[str] = "tale"
+    source: ClassVar[str] = f"{_PAPER}; both prompts as published"
 
     @classmethod
     def configured(cls, argument: str) -> type[Method]:
@@ -140,14 +140,14 @@ class TaleAsPublished(StrategyMethod):
 
         return Chosen
 
-    options: ClassVar = {"strategy": "tale", "policy": _UNBOUNDED}
+    options: ClassVar[str] = {"strategy": "tale", "policy": _UNBOUNDED}
 
 
 class TaleStrategy(StrategyMethod):
     """The published method in another strategy, its budget estimated, or one for all questions."""
 
-    name: ClassVar = "tale"
-    source: ClassVar = f"{_PAPER}, in a strategy of this project"
+    name: ClassVar[str] = "tale"
+    source: ClassVar[str] = f"{_PAPER}, in a strategy of this project"
 
     strategy: str
     budget: int | None = Field(default=None, ge=1)
@@ -171,8 +171,8 @@ class TaleStrategy(StrategyMethod):
 class TaleCalibrated(StrategyMethod):
     """The strategy, budget and policy that `tale tune` found for the model."""
 
-    name: ClassVar = "tale-calibration"
-    source: ClassVar = "this project: tale tune"
+    name: ClassVar[str] = "tale-calibration"
+    source: ClassVar[str] = "this project: tale tune"
 
     calibration: Calibration
 
@@ -195,9 +195,9 @@ class TaleCalibrated(StrategyMethod):
 class VanillaRetry(StrategyMethod):
     """Chain of thought without a budget, asked again after an arithmetic error: what the retry does alone."""
 
-    name: ClassVar = "vanilla-retry"
-    source: ClassVar = "this project: BudgetPolicy(on_slip='retry')"
-    options: ClassVar = {"strategy": "vanilla", "policy": BudgetPolicy(on_slip="retry")}
+    name: ClassVar[str] = "vanilla-retry"
+    source: ClassVar[str] = "this project: BudgetPolicy(on_slip='retry')"
+    options: ClassVar[str] = {"strategy": "vanilla", "policy": BudgetPolicy(on_slip="retry")}
 
 
 class _Estimated(StrategyMethod):
@@ -215,8 +215,8 @@ class _Estimated(StrategyMethod):
 class TaleFitted(_Estimated):
     """Budgets from an estimator fitted beforehand, in the calibration's strategy or else the published one."""
 
-    name: ClassVar = "tale-fitted"
-    source: ClassVar = f"{_PAPER} (its regression estimator), as this project fits it: tale fit"
+    name: ClassVar[str] = "tale-fitted"
+    source: ClassVar[str] = f"{_PAPER} (its regression estimator), as this project fits it: tale fit"
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
@@ -239,8 +239,8 @@ class TaleAdaptive(_Estimated):
     another (``--engine ray``), it is the zero-shot estimator.
     """
 
-    name: ClassVar = "tale-adaptive"
-    source: ClassVar = "this project: AdaptiveEstimator over the zero-shot estimator"
+    name: ClassVar[str] = "tale-adaptive"
+    source: ClassVar[str] = "this project: AdaptiveEstimator over the zero-shot estimator"
 
     estimator: Any = Field(
         default_factory=lambda: AdaptiveEstimator(ZeroShotEstimator(), window=_WINDOW, seed=_SEED),
@@ -258,6 +258,6 @@ class TaleAdaptive(_Estimated):
 class SelfBudgeted(StrategyMethod):
     """One call, in which the model states a budget and then keeps it."""
 
-    name: ClassVar = "self-budget"
-    source: ClassVar = "this project"
-    options: ClassVar = {"strategy": "self-budget"}
+    name: ClassVar[str] = "self-budget"
+    source: ClassVar[str] = "this project"
+    options: ClassVar[str] = {"strategy": "self-budget"}

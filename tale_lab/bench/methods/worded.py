@@ -56,8 +56,8 @@ class Worded(Method):
 class Concise(Worded):
     """Concise CoT: think step by step, and be concise."""
 
-    name: ClassVar = "concise"
-    source: ClassVar = (
+    name: ClassVar[str] = "concise"
+    source: ClassVar[str] = (
         "Renze and Guven, arXiv 2401.05618; the authors' sentences, without those on multiple choice "
         "and without their one multiple-choice example"
     )
@@ -74,8 +74,8 @@ class Concise(Worded):
 class Draft(Worded):
     """Chain of Draft without examples."""
 
-    name: ClassVar = "draft"
-    source: ClassVar = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
+    name: ClassVar[str] = "draft"
+    source: ClassVar[str] = "Xu et al., arXiv 2502.18600, zero-shot; prompt as published"
 
     system: str = DRAFT_WORDS
 
@@ -84,8 +84,8 @@ class Draft(Worded):
 class DraftExamples(Worded):
     """Chain of Draft with the authors' examples for arithmetic."""
 
-    name: ClassVar = "draft-examples"
-    source: ClassVar = (
+    name: ClassVar[str] = "draft-examples"
+    source: ClassVar[str] = (
         "Xu et al., arXiv 2502.18600; prompt and GSM8K examples as published, shown as turns of a "
         "conversation in place of one text of Q: and A:"
     )
@@ -98,8 +98,8 @@ class DraftExamples(Worded):
 class SketchSymbolism(Worded):
     """Chunked Symbolism: variables and equations, one computation a line."""
 
-    name: ClassVar = "sketch-symbolism"
-    source: ClassVar = _SOURCE.format("Chunked Symbolism")
+    name: ClassVar[str] = "sketch-symbolism"
+    source: ClassVar[str] = _SOURCE.format("Chunked Symbolism")
 
     system: str = (
         "You are a reasoning expert in Chunked Symbolism: you organise numerical reasoning into small "
@@ -118,8 +118,8 @@ class SketchSymbolism(Worded):
 class SketchChaining(Worded):
     """Conceptual Chaining: key terms linked by arrows."""
 
-    name: ClassVar = "sketch-chaining"
-    source: ClassVar = _SOURCE.format("Conceptual Chaining")
+    name: ClassVar[str] = "sketch-chaining"
+    source: ClassVar[str] = _SOURCE.format("Conceptual Chaining")
 
     system: str = (
         "You are a reasoning expert in structured concept linking: you connect the essential ideas in a "
@@ -138,8 +138,8 @@ class SketchChaining(Worded):
 class SketchLexicons(Worded):
     """Expert Lexicons: the shorthand and notation of a field."""
 
-    name: ClassVar = "sketch-lexicons"
-    source: ClassVar = _SOURCE.format("Expert Lexicons")
+    name: ClassVar[str] = "sketch-lexicons"
+    source: ClassVar[str] = _SOURCE.format("Expert Lexicons")
 
     system: str = (
         "You are a reasoning expert in Expert Lexicons: you reason in the shorthand, technical symbols "
@@ -156,7 +156,7 @@ class SketchLexicons(Worded):
 class Effort(Method):
     """The plain question at one effort level: a model that thinks by itself is not told to think as well."""
 
-    source: ClassVar = "the provider's reasoning effort"
+    source: ClassVar[str] = "the provider's reasoning effort"
 
     @classmethod
     def under(cls, conditions: Conditions) -> Self:
@@ -186,22 +186,22 @@ class Effort(Method):
 class EffortNone(Effort):
     """No thinking."""
 
-    name: ClassVar = "effort-none"
+    name: ClassVar[str] = "effort-none"
 
 
 class EffortLow(Effort):
     """Low effort."""
 
-    name: ClassVar = "effort-low"
+    name: ClassVar[str] = "effort-low"
 
 
 class EffortMedium(Effort):
     """Medium effort."""
 
-    name: ClassVar = "effort-medium"
+    name: ClassVar[str] = "effort-medium"
 
 
 class EffortHigh(Effort):
     """High effort."""
 
-    name: ClassVar = "effort-high"
+    name: ClassVar[str] = "effort-high"
