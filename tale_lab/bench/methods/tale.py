@@ -98,7 +98,7 @@ class Direct(StrategyMethod):
 
     name: ClassVar[str] = "direct"
     source: ClassVar[str] = f"{_PAPER}; prompt as published"
-    options: ClassVar[str] = {"strategy": "direct"}
+    options: ClassVar[dict[str, Any]] = {"strategy": "direct"}
 
 
 @register_method
@@ -107,7 +107,7 @@ class Vanilla(StrategyMethod):
 
     name: ClassVar[str] = "vanilla"
     source: ClassVar[str] = f"Kojima et al., arXiv 2205.11916, as used by {_PAPER}; prompt as published"
-    options: ClassVar[str] = {"strategy": "vanilla"}
+    options: ClassVar[dict[str, Any]] = {"strategy": "vanilla"}
 
 
 @register_method
@@ -140,7 +140,7 @@ class TaleAsPublished(StrategyMethod):
 
         return Chosen
 
-    options: ClassVar[str] = {"strategy": "tale", "policy": _UNBOUNDED}
+    options: ClassVar[dict[str, Any]] = {"strategy": "tale", "policy": _UNBOUNDED}
 
 
 class TaleStrategy(StrategyMethod):
@@ -197,7 +197,7 @@ class VanillaRetry(StrategyMethod):
 
     name: ClassVar[str] = "vanilla-retry"
     source: ClassVar[str] = "this project: BudgetPolicy(on_slip='retry')"
-    options: ClassVar[str] = {"strategy": "vanilla", "policy": BudgetPolicy(on_slip="retry")}
+    options: ClassVar[dict[str, Any]] = {"strategy": "vanilla", "policy": BudgetPolicy(on_slip="retry")}
 
 
 class _Estimated(StrategyMethod):
@@ -260,4 +260,4 @@ class SelfBudgeted(StrategyMethod):
 
     name: ClassVar[str] = "self-budget"
     source: ClassVar[str] = "this project"
-    options: ClassVar[str] = {"strategy": "self-budget"}
+    options: ClassVar[dict[str, Any]] = {"strategy": "self-budget"}
